@@ -1,0 +1,262 @@
+package deepseek
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// State is what an account or key is fit for.
+type State string
+
+// The states of accounts and keys.
+const (
+	StateActive       State = "active"
+	StateCooling      State = "cooling"        // told to come back later (429, 403)
+	StateOutOfBalance State = "out of balance" // 402
+	StateUnauthorized State = "unauthorized"   // 401; an account: all its keys
+	StateOnTrial      State = "on trial"       // one call finds out whether it is fit again
+	StateDisabled     State = "disabled"       // by hand
+)
+
+// How long keys and accounts are put aside, by cause.
+const (
+	keyOffFor     = 10 * time.Minute // 401
+	keyCoolFor    = 30 * time.Second // 403
+	accountOffFor = 5 * time.Minute  // 402
+	maxCooldown   = 10 * time.Minute // whatever a Retry-After says
+)
+
+// apiKey is a key. The header values are made once and shared by all requests.
+type apiKey struct {
+	fingerprint string
+	bearer      []string // "Bearer " + the key
+	plain       []string // the key
+
+	// By cause, until when it is put aside (nanoseconds since 1970); a success
+	// ends both. One cause never shortens another's time.
+	unauthorizedUntil atomic.Int64
+	forbiddenUntil    atomic.Int64
+}
+
+func newKey(k string) *apiKey {
+	return &apiKey{fingerprint: fingerprint(k), bearer: []string{"Bearer " + k}, plain: []string{k}}
+}
+
+func (k *apiKey) until() int64 { return max(k.unauthorizedUntil.Load(), k.forbiddenUntil.Load()) }
+
+func (k *apiKey) state(now time.Time) (State, int64) {
+	switch t := now.UnixNano(); {
+	case k.unauthorizedUntil.Load() > t:
+		return StateUnauthorized, k.unauthorizedUntil.Load()
+	case k.forbiddenUntil.Load() > t:
+		return StateCooling, k.forbiddenUntil.Load()
+	}
+	return StateActive, 0
+}
+
+// lower moves a time back, never into the future.
+func lower(a *atomic.Int64, t int64) {
+	for {
+		old := a.Load()
+		if t >= old || a.CompareAndSwap(old, t) {
+			return
+		}
+	}
+}
+
+// later moves a time into the future, never back.
+func later(a *atomic.Int64, t int64) bool {
+	for {
+		old := a.Load()
+		if t <= old {
+			return false
+		}
+		if a.CompareAndSwap(old, t) {
+			return true
+		}
+	}
+}
+
+// account is one account of a pool: its keys and what is known of its money.
+type account struct {
+	pool   *Pool
+	name   string
+	max    int
+	weight int
+
+	disabled atomic.Bool
+	// brokeUntil is when an account without money is tried again; 0 if it has some.
+	brokeUntil atomic.Int64
+	// trial is whether, that time being over, a call may find out (1) or is doing so (2).
+	trial   atomic.Int32
+	checkAt atomic.Int64 // when the balance may be asked for again
+
+	keys   atomic.Pointer[keyring] // replaced, never changed
+	cursor atomic.Uint32
+
+	mu    sync.Mutex
+	slots []*slot // of all models; guarded by mu
+}
+
+// keyring is an account's keys and which of them are worth taking.
+type keyring struct {
+	keys  []*apiKey
+	ready readySet
+	thaw  atomic.Int64 // the next time at which one put aside is due to come back
+}
+
+func newKeyring(keys []*apiKey) *keyring {
+	r := &keyring{keys: keys, ready: newReadySet(len(keys))}
+	for i := range keys {
+		r.ready.set(i)
+	}
+	r.thaw.Store(farFuture)
+	return r
+}
+
+func (a *account) ring() *keyring {
+	if r := a.keys.Load(); r != nil {
+		return r
+	}
+	return &keyring{}
+}
+
+// setKeys replaces the keys.
+func (a *account) setKeys(keys []*apiKey) {
+	a.keys.Store(newKeyring(keys))
+	a.back()
+}
+
+// pick returns the next usable key, or nil and when there will be one.
+func (a *account) pick(now time.Time) (*apiKey, int64) {
+	r, t := a.ring(), now.UnixNano()
+	if len(r.keys) == 0 {
+		return nil, farFuture
+	}
+	if t >= r.thaw.Load() {
+		r.thawDue(t)
+	}
+	start := int(a.cursor.Add(1)) % len(r.keys)
+	for i := r.ready.next(start); i >= 0; i = r.ready.next(start) {
+		until := r.keys[i].until()
+		if until <= t {
+			return r.keys[i], 0
+		}
+		r.ready.clear(i)
+		lower(&r.thaw, until)
+	}
+	return nil, r.thaw.Load()
+}
+
+// thawDue has the keys looked at again whose time aside is over.
+func (r *keyring) thawDue(t int64) {
+	r.thaw.Store(farFuture)
+	for i, k := range r.keys {
+		if until := k.until(); until > t {
+			lower(&r.thaw, until)
+		} else {
+			r.ready.set(i)
+		}
+	}
+}
+
+// state is what the account is fit for, models aside.
+func (a *account) state(now time.Time) (State, int64) {
+	t := now.UnixNano()
+	switch until := a.brokeUntil.Load(); {
+	case a.disabled.Load():
+		return StateDisabled, farFuture
+	case until > t:
+		return StateOutOfBalance, until
+	case a.trial.Load() != 0:
+		return StateOnTrial, 0
+	}
+	r := a.ring()
+	state, soonest := StateUnauthorized, farFuture
+	for _, k := range r.keys {
+		s, until := k.state(now)
+		switch s {
+		case StateActive:
+			return StateActive, 0
+		case StateCooling:
+			state = StateCooling
+		}
+		soonest = min(soonest, until)
+	}
+	return state, soonest
+}
+
+// keyAside puts a key aside.
+func (a *account) keyAside(c *call, k *apiKey, o outcome, now time.Time) {
+	e := CooldownEvent{Account: a.name, Key: k.fingerprint}
+	until := &k.unauthorizedUntil
+	e.State, e.Cause, e.For = StateUnauthorized, "401", keyOffFor
+	if o == forbidden {
+		until = &k.forbiddenUntil
+		e.State, e.Cause, e.For = StateCooling, "403", keyCoolFor
+	}
+	was, _ := k.state(now)
+	if later(until, now.Add(e.For).UnixNano()) && was != e.State {
+		c.watch.cooldown(e)
+	}
+}
+
+// keyWorked ends what a key was put aside for.
+func (k *apiKey) worked() {
+	if k.until() != 0 {
+		k.unauthorizedUntil.Store(0)
+		k.forbiddenUntil.Store(0)
+	}
+}
+
+// ranOut puts the account aside for want of money.
+func (a *account) ranOut(c *call, now time.Time) {
+	later(&a.checkAt, now.Add(balanceEvery).UnixNano())
+	was, _ := a.state(now)
+	a.trial.Store(1) // to begin once the time is over
+	if later(&a.brokeUntil, now.Add(accountOffFor).UnixNano()) && was != StateOutOfBalance {
+		c.watch.cooldown(CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: "402", For: accountOffFor})
+	}
+	lower(&a.pool.checkAt, a.checkAt.Load())
+}
+
+// refilled takes the account back: it has money.
+func (a *account) refilled(w watchers, cause string) {
+	if a.brokeUntil.Swap(0) == 0 && a.trial.Load() == 0 {
+		return
+	}
+	a.trial.Store(0)
+	w.cooldown(CooldownEvent{Account: a.name, State: StateActive, Cause: cause})
+	a.back()
+}
+
+// enable takes the account and its keys back, whatever put them aside.
+func (a *account) enable() {
+	a.disabled.Store(false)
+	a.brokeUntil.Store(0)
+	a.trial.Store(0)
+	r := a.ring()
+	for i, k := range r.keys {
+		k.worked()
+		r.ready.set(i)
+	}
+	a.back()
+	a.mu.Lock()
+	slots := slices.Clone(a.slots)
+	a.mu.Unlock()
+	for _, s := range slots {
+		s.warm()
+	}
+}
+
+// back has the account looked at again in every model.
+func (a *account) back() {
+	a.mu.Lock()
+	slots := slices.Clone(a.slots)
+	a.mu.Unlock()
+	for _, s := range slots {
+		s.offer()
+	}
+}

@@ -1,0 +1,134 @@
+package deepseek
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// balanceEvery is how often the balance of an account without money is looked at.
+const (
+	balanceEvery   = 30 * time.Second
+	balanceTimeout = 10 * time.Second
+)
+
+// due takes the accounts whose balance is to be looked at now; nobody else gets
+// the same ones until their next time.
+func (p *Pool) due(now time.Time) (accounts []*account) {
+	t := now.UnixNano()
+	if t < p.checkAt.Load() {
+		return nil
+	}
+	p.checkAt.Store(farFuture)
+	for _, a := range *p.accounts.Load() {
+		if a.brokeUntil.Load() == 0 || a.disabled.Load() {
+			continue
+		}
+		at := a.checkAt.Load()
+		if at <= t && a.checkAt.CompareAndSwap(at, now.Add(balanceEvery).UnixNano()) {
+			accounts = append(accounts, a)
+		}
+		lower(&p.checkAt, a.checkAt.Load())
+	}
+	return accounts
+}
+
+// checkNow looks whether accounts without money have some again, for a call
+// that no other account can serve. It reports whether any is back.
+func (p *Pool) checkNow(c *call, next http.RoundTripper, req *http.Request) bool {
+	found := false
+	for _, a := range p.due(time.Now()) {
+		found = a.hasMoney(c.Context, c.watch, next, req) || found
+	}
+	return found
+}
+
+// balanceCheck looks whether accounts have money again, beside a call that
+// others serve. It does not outlive the call.
+type balanceCheck struct {
+	stop context.CancelFunc
+	kept bool // until the end of the response
+}
+
+func (p *Pool) checkBeside(c *call, next http.RoundTripper, req *http.Request) *balanceCheck {
+	accounts := p.due(time.Now())
+	if len(accounts) == 0 {
+		return nil
+	}
+	ctx, stop := context.WithCancel(c.Context)
+	go func() {
+		for _, a := range accounts {
+			a.hasMoney(ctx, c.watch, next, req)
+		}
+	}()
+	return &balanceCheck{stop: stop}
+}
+
+// endWith lets the check go on to the end of the response.
+func (k *balanceCheck) endWith(c *call, resp *http.Response) {
+	if k == nil {
+		return
+	}
+	if _, over := resp.Body.(*memBody); !over {
+		k.kept = true
+		atEnd(c, resp, finishFunc(k.stop))
+	}
+}
+
+// end ends the check with the call.
+func (k *balanceCheck) end() {
+	if k != nil && !k.kept {
+		k.stop()
+	}
+}
+
+// finishFunc is a finisher that does not care how it ended.
+type finishFunc func()
+
+func (f finishFunc) finish(*call, verdict) { f() }
+
+// hasMoney asks for the account's balance
+// (https://api-docs.deepseek.com/api/get-user-balance), and takes the account
+// back if it is good for calls.
+func (a *account) hasMoney(ctx context.Context, w watchers, next http.RoundTripper, like *http.Request) bool {
+	keys := a.ring().keys
+	if len(keys) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, balanceTimeout)
+	defer cancel()
+	req := (&http.Request{
+		Method: http.MethodGet,
+		URL:    balanceURL(like.URL),
+		Host:   like.Host,
+		Header: http.Header{"Authorization": keys[0].bearer, "Accept": {"application/json"}},
+	}).WithContext(ctx)
+	resp, err := next.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var balance struct {
+		Available bool `json:"is_available"`
+	}
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&balance) != nil || !balance.Available {
+		return false
+	}
+	a.refilled(w, "balance")
+	return true
+}
+
+// balanceURL is where an endpoint tells the balance, going by one of its URLs.
+func balanceURL(u *url.URL) *url.URL {
+	path := u.Path
+	for _, known := range []string{"/anthropic/", "/beta/", "/v1/", "/chat/", "/completions", "/responses", "/models", "/files"} {
+		if i := strings.Index(path, known); i >= 0 {
+			path = path[:i]
+		}
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimSuffix(path, "/") + "/user/balance"}
+}

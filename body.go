@@ -1,0 +1,292 @@
+package deepseek
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+)
+
+// maxReplayBody is how much of a request body is kept for a second attempt:
+// the API's own limit on a request.
+const maxReplayBody = 48 << 20
+
+// body makes a request's body sendable more than once, and sees to it that the
+// caller's is closed whatever happens.
+type body struct {
+	get     func() (io.ReadCloser, error) // a fresh copy; nil: there is none to be had
+	current *sentBody                     // what the attempt under way was given; nil: no body at all
+	first   sentBody                      // room for the one that most calls have
+}
+
+// sentBody notices whether a transport took charge of it.
+type sentBody struct {
+	io.ReadCloser
+	touched atomic.Bool
+	closed  atomic.Bool
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	b.touched.Store(true)
+	return b.ReadCloser.Read(p)
+}
+
+func (b *sentBody) Close() error {
+	b.touched.Store(true)
+	if b.closed.Swap(true) {
+		return nil
+	}
+	return b.ReadCloser.Close()
+}
+
+// take makes req, which is ours, ready for its first attempt. A body that comes
+// with GetBody is sent as it is. One without is read into memory first, so that
+// it can be sent again and so that no server's early answer can race with the
+// reading of it (https://go.dev/issue/40747); one larger than the limit is sent once.
+func (b *body) take(req *http.Request) error {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil
+	}
+	if req.GetBody != nil {
+		b.get = req.GetBody
+		b.send(req, req.Body)
+		return nil
+	}
+	original := req.Body
+	if req.ContentLength > maxReplayBody {
+		b.send(req, original)
+		return nil
+	}
+	var buf bytes.Buffer
+	if req.ContentLength > 0 {
+		buf.Grow(int(req.ContentLength) + bytes.MinRead)
+	}
+	n, err := buf.ReadFrom(io.LimitReader(original, maxReplayBody+1))
+	if err != nil {
+		_ = original.Close()
+		return fmt.Errorf("deepseek: reading the request body: %w", err)
+	}
+	if n > maxReplayBody {
+		b.send(req, &struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(&buf, original), original})
+		return nil
+	}
+	if err := original.Close(); err != nil {
+		return fmt.Errorf("deepseek: closing the request body: %w", err)
+	}
+	data := buf.Bytes()
+	b.get = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	if req.ContentLength > 0 && req.ContentLength != n { // 0 with a body means unknown
+		return fmt.Errorf("deepseek: the request body has %d bytes where Content-Length says %d", n, req.ContentLength)
+	}
+	req.ContentLength, req.TransferEncoding = n, nil
+	if n == 0 {
+		b.get, req.Body = nil, http.NoBody
+		return nil
+	}
+	req.GetBody = b.get
+	rc, _ := b.get()
+	b.send(req, rc)
+	return nil
+}
+
+// send makes rc the body of the first attempt.
+func (b *body) send(req *http.Request, rc io.ReadCloser) {
+	b.first.ReadCloser = rc
+	b.current = &b.first
+	req.Body = b.current
+}
+
+func (b *body) replayable() bool {
+	return b.current == nil || b.get != nil || !b.current.touched.Load()
+}
+
+var errNotReplayable = errors.New("deepseek: the request body cannot be sent again")
+
+// rewind returns a copy of req whose body starts from the beginning.
+func (b *body) rewind(req *http.Request) (*http.Request, error) {
+	if b.current == nil || !b.current.touched.Load() {
+		return req, nil
+	}
+	if b.get == nil {
+		return nil, errNotReplayable
+	}
+	rc, err := b.get()
+	if err != nil {
+		return nil, fmt.Errorf("deepseek: getting the request body again: %w", err)
+	}
+	b.current = &sentBody{ReadCloser: rc}
+	fresh := *req
+	fresh.Body = b.current
+	return &fresh, nil
+}
+
+// abandon closes a body that no transport took charge of.
+func (b *body) abandon() {
+	if b.current != nil && !b.current.touched.Load() {
+		_ = b.current.Close()
+	}
+}
+
+// sniffers are buffers to read a body's copy into.
+var sniffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxSniffer is the largest buffer that is kept for the next call.
+const maxSniffer = 1 << 20
+
+// sniff finds the two top-level fields that decide how a call is limited and
+// guarded, in a copy of the body. What cannot be read has neither.
+func (b *body) sniff(req *http.Request) (model string, stream bool) {
+	if b.get == nil || req.Method != http.MethodPost || req.Header.Get("Content-Encoding") != "" {
+		return "", false
+	}
+	if t := req.Header.Get("Content-Type"); t != "" && !strings.Contains(t, "json") {
+		return "", false
+	}
+	rc, err := b.get()
+	if err != nil {
+		return "", false
+	}
+	defer rc.Close()
+	buf := sniffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	defer func() {
+		if buf.Cap() <= maxSniffer {
+			sniffers.Put(buf)
+		}
+	}()
+	if _, err := buf.ReadFrom(rc); err != nil {
+		return "", false
+	}
+	for members := jsonscan.Members(buf.Bytes()); members.Next(); {
+		switch string(members.Key) {
+		case "model":
+			model = modelName(members.Value)
+		case "stream":
+			stream = jsonscan.IsTrue(members.Value)
+		}
+	}
+	return model, stream
+}
+
+// modelName is a JSON string as a model's name; the usual ones cost nothing.
+func modelName(value []byte) string {
+	for _, known := range [...]string{"deepseek-flash", "deepseek-v4-pro", "deepseek-v4-flash"} {
+		if jsonscan.Equal(value, known) {
+			return known
+		}
+	}
+	name, _ := jsonscan.String(value)
+	return name
+}
+
+// endAtBodyEnd ties f to the end of a body that does not know its own end, for
+// layers that are used without the guard.
+func endAtBodyEnd(c *call, rc io.ReadCloser, v verdict, f finisher) io.ReadCloser {
+	b := &endingBody{ReadCloser: rc, ending: ending{verdict: v}}
+	b.onEnd(c, f)
+	b.stop = context.AfterFunc(c.Context, func() { b.end(verdict{outcome: cancelled}) })
+	if w, ok := rc.(io.Writer); ok { // a switched protocol: 101
+		return &endingPipe{endingBody: b, Writer: w}
+	}
+	return b
+}
+
+// endingBody is a body that tells when it has been read or closed.
+type endingBody struct {
+	io.ReadCloser
+	ending
+	stop func() bool
+}
+
+type endingPipe struct {
+	*endingBody
+	io.Writer
+}
+
+func (b *endingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		b.stop()
+		b.end(b.verdict)
+	case err != nil:
+		b.stop()
+		b.end(judge(nil, err))
+	}
+	return n, err
+}
+
+func (b *endingBody) Close() error {
+	b.stop()
+	b.end(verdict{outcome: cancelled})
+	return b.ReadCloser.Close()
+}
+
+// ending is the exactly-once end of a response: the part of a body that other
+// layers tie themselves to.
+type ending struct {
+	verdict verdict // how it ended, or is to end if all goes well
+
+	mu    sync.Mutex
+	ended bool
+	hooks [4]endHook // as many as the layers that hold something for a call
+	n     int
+	more  []endHook
+}
+
+type endHook struct {
+	c *call
+	f finisher
+}
+
+// onEnd has f told of the end, at once if it is already over.
+func (e *ending) onEnd(c *call, f finisher) {
+	e.mu.Lock()
+	if e.ended {
+		v := e.verdict
+		e.mu.Unlock()
+		f.finish(c, v)
+		return
+	}
+	if e.n < len(e.hooks) {
+		e.hooks[e.n] = endHook{c, f}
+		e.n++
+	} else {
+		e.more = append(e.more, endHook{c, f})
+	}
+	e.mu.Unlock()
+}
+
+// end ends the response; only the first call counts. Hooks run with no lock held.
+func (e *ending) end(v verdict) {
+	e.mu.Lock()
+	if e.ended {
+		e.mu.Unlock()
+		return
+	}
+	e.ended, e.verdict = true, v
+	e.mu.Unlock()
+	for i := range e.n {
+		e.hooks[i].f.finish(e.hooks[i].c, v)
+	}
+	for _, h := range e.more {
+		h.f.finish(h.c, v)
+	}
+}
+
+// outcome is how the response ended, or stands so far.
+func (e *ending) soFar() verdict {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.verdict
+}

@@ -1,0 +1,345 @@
+package deepseek
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// callersBody counts what is done to the body that a caller gave.
+type callersBody struct {
+	io.Reader
+	reads  atomic.Int64
+	closes atomic.Int64
+}
+
+func (b *callersBody) Read(p []byte) (int, error) {
+	b.reads.Add(1)
+	return b.Reader.Read(p)
+}
+
+func (b *callersBody) Close() error {
+	b.closes.Add(1)
+	return nil
+}
+
+// callersRequest is a POST with a body that counts; get says whether there is a GetBody.
+func callersRequest(ctx context.Context, text string, get bool) (*http.Request, *callersBody, *atomic.Int64) {
+	body := &callersBody{Reader: strings.NewReader(text)}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, testURL, body)
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept-Encoding", "gzip")
+	copies := &atomic.Int64{}
+	if get {
+		req.ContentLength = int64(len(text))
+		req.GetBody = func() (io.ReadCloser, error) {
+			copies.Add(1)
+			return io.NopCloser(strings.NewReader(text)), nil
+		}
+	}
+	return req, body, copies
+}
+
+func TestCallersRequestUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := scripted(status(503), status(429), status(401), answers)
+		tr := transportOver(t, base, WithAPIKeys("sk-second-second"))
+		req, body, _ := callersRequest(t.Context(), smallRequest, true)
+		req.Header.Set("Authorization", "Bearer placeholder")
+		before, header := *req, req.Header.Clone()
+		resp, err := tr.RoundTrip(req)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		require.Len(t, base.sent(), 4)
+		require.Equal(t, header, req.Header)
+		require.Same(t, body, req.Body)
+		require.Equal(t, before.URL, req.URL)
+		require.Equal(t, before.Host, req.Host)
+		require.Equal(t, before.ContentLength, req.ContentLength)
+		require.Equal(t, before.Context(), req.Context())
+		for _, s := range base.sent() {
+			require.NotSame(t, req, s.req)
+			require.Equal(t, smallRequest, s.body)
+			require.Empty(t, s.header.Get("Accept-Encoding"), "what is compressed cannot be watched")
+		}
+	})
+}
+
+func TestBodyClosedExactlyOnce(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		steps []step
+		opts  []Option
+	}{
+		{"at once", []step{answers}, nil},
+		{"retried", []step{status(503), fails(errReset), answers}, nil},
+		{"rejected", []step{status(400)}, nil},
+		{"given up", []step{status(503)}, []Option{WithRetry(Retry{MaxAttempts: 2})}},
+		{"refused before sending", []step{fails(&CircuitOpenError{})}, nil},
+		{"other origin", []step{answers}, []Option{WithBaseURL("https://elsewhere.example")}},
+	} {
+		for _, get := range []bool{true, false} {
+			t.Run(c.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					req, body, _ := callersRequest(t.Context(), smallRequest, get)
+					resp, err := transportOver(t, scripted(c.steps...), c.opts...).RoundTrip(req)
+					if err == nil {
+						_ = resp.Body.Close()
+					}
+					require.EqualValues(t, 1, body.closes.Load())
+				})
+			})
+		}
+	}
+}
+
+// A base that fails before it looks at the body leaves it to us.
+func TestBodyClosedThoughBaseNeverTouchedIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		untouched := roundTripper(func(*http.Request) (*http.Response, error) { n++; return nil, errReset })
+		req, body, copies := callersRequest(t.Context(), smallRequest, true)
+		_, err := transportOver(t, untouched, WithRetry(Retry{MaxAttempts: 3})).RoundTrip(req)
+		require.ErrorIs(t, err, errReset)
+		require.Equal(t, 3, n)
+		require.EqualValues(t, 1, body.closes.Load())
+		require.EqualValues(t, 1, copies.Load(), "read once, to find model and stream")
+	})
+}
+
+func TestBodyClosedWhenBasePanics(t *testing.T) {
+	req, body, _ := callersRequest(t.Context(), smallRequest, true)
+	tr := transportOver(t, roundTripper(func(*http.Request) (*http.Response, error) { panic("base") }))
+	require.Panics(t, func() { _, _ = tr.RoundTrip(req) })
+	require.EqualValues(t, 1, body.closes.Load())
+}
+
+// The first attempt sends the caller's own body; GetBody serves later ones.
+func TestFirstAttemptSendsCallersBodyItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for attempts := 1; attempts <= 3; attempts++ {
+			steps := []step{status(503), status(503), answers}[3-attempts:]
+			req, body, copies := callersRequest(t.Context(), smallRequest, true)
+			resp, err := retrying(t, Retry{}, scripted(steps...)).RoundTrip(req)
+			require.NoError(t, err)
+			_ = resp.Body.Close()
+			require.NotZero(t, body.reads.Load())
+			require.EqualValues(t, attempts, copies.Load(), "one to find model and stream, one for each further attempt")
+		}
+	})
+}
+
+func TestBodyWithoutGetBodyIsBufferedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := scripted(status(503), status(503), answers)
+		req, body, _ := callersRequest(t.Context(), smallRequest, false)
+		req.Body = struct{ io.ReadCloser }{body} // its length unknown
+		resp, err := transportOver(t, base).RoundTrip(req)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		require.Len(t, base.sent(), 3)
+		for _, s := range base.sent() {
+			require.Equal(t, smallRequest, s.body)
+			require.EqualValues(t, len(smallRequest), s.req.ContentLength)
+		}
+		require.EqualValues(t, 1, body.closes.Load())
+	})
+}
+
+// endless is a body of n bytes that are not kept anywhere.
+type endless struct{ n int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.n <= 0 {
+		return 0, io.EOF
+	}
+	n := int(min(e.n, int64(len(p))))
+	e.n -= int64(n)
+	return n, nil
+}
+
+func TestBodyOverLimitIsSentOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves 100 MB")
+	}
+	for _, length := range []int64{-1, maxReplayBody + 1} {
+		attempts, arrived := 0, int64(0)
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			attempts++
+			arrived, _ = io.Copy(io.Discard, req.Body)
+			_ = req.Body.Close()
+			return status(503)(req)
+		})
+		body := &callersBody{Reader: &endless{maxReplayBody + 1}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, body)
+		require.NoError(t, err)
+		req.ContentLength = length
+		resp, err := retrying(t, Retry{MinInterval: 1, MaxInterval: 1}, base).RoundTrip(req)
+		require.NoError(t, err)
+		require.Equal(t, 503, resp.StatusCode)
+		text, err := readBody(resp)
+		require.NoError(t, err)
+		require.NotEmpty(t, text)
+		require.Equal(t, 1, attempts)
+		require.EqualValues(t, maxReplayBody+1, arrived, "nothing of it is lost")
+		require.EqualValues(t, 1, body.closes.Load())
+	}
+}
+
+func TestBodyThatCannotBeReadIsAnErrorBeforeSending(t *testing.T) {
+	base := scripted(answers)
+	broken := errors.New("disk on fire")
+	for _, c := range []struct {
+		r      io.Reader
+		length int64
+		want   string
+	}{
+		{iotest.ErrReader(broken), -1, "disk on fire"},
+		{strings.NewReader("four"), 5, "has 4 bytes where Content-Length says 5"},
+		{strings.NewReader("four"), 3, "has 4 bytes where Content-Length says 3"},
+	} {
+		body := &callersBody{Reader: c.r}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, body)
+		require.NoError(t, err)
+		req.ContentLength = c.length
+		_, err = transportOver(t, base).RoundTrip(req)
+		require.ErrorContains(t, err, c.want)
+		require.EqualValues(t, 1, body.closes.Load())
+		require.Empty(t, base.sent())
+	}
+}
+
+func TestGetBodyErrorReturnsLastOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := scripted(status(503), answers)
+		req, _, _ := callersRequest(t.Context(), smallRequest, true)
+		req.GetBody = func() (io.ReadCloser, error) { return nil, errors.New("file gone") }
+		resp, err := retrying(t, Retry{}, base).RoundTrip(req)
+		require.NoError(t, err)
+		require.Equal(t, 503, resp.StatusCode)
+		require.Len(t, base.sent(), 1)
+	})
+}
+
+func TestEmptyBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, body := range []io.ReadCloser{nil, http.NoBody, io.NopCloser(strings.NewReader(""))} {
+			base := scripted(status(503), answers)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, nil)
+			require.NoError(t, err)
+			req.Body = body
+			resp, err := transportOver(t, base).RoundTrip(req)
+			require.NoError(t, err)
+			_ = resp.Body.Close()
+			require.Len(t, base.sent(), 2)
+		}
+	})
+}
+
+func TestSniffFindsModelAndStream(t *testing.T) {
+	for _, c := range []struct {
+		body, contentType, encoding string
+		model                       string
+		stream                      bool
+	}{
+		{`{"model":"deepseek-v4-pro","stream":true}`, "application/json", "", "deepseek-v4-pro", true},
+		{` { "stream" : true , "messages":[{"model":"no"}], "model" : "a\u0062c" } `, "application/json; charset=utf-8", "", "abc", true},
+		{`{"model":"x","stream":false}`, "", "", "x", false},
+		{`{"model":"x","stream":"true"}`, "", "", "x", false},
+		{`{"model":7}`, "", "", "", false},
+		{`{"model":"x"`, "", "", "x", false},
+		{`model=x`, "application/x-www-form-urlencoded", "", "", false},
+		{`{"model":"x"}`, "multipart/form-data", "", "", false},
+		{`{"model":"x"}`, "application/json", "gzip", "", false},
+		{`[1]`, "application/json", "", "", false},
+		{"\xff\x00", "", "", "", false},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, strings.NewReader(c.body))
+		require.NoError(t, err)
+		if c.contentType != "" {
+			req.Header.Set("Content-Type", c.contentType)
+		}
+		if c.encoding != "" {
+			req.Header.Set("Content-Encoding", c.encoding)
+		}
+		call, _, outer, err := enter(req)
+		require.NoError(t, err)
+		require.True(t, outer)
+		require.Equal(t, c.model, call.model, c.body)
+		require.Equal(t, c.stream, call.stream, c.body)
+		call.leave()
+	}
+}
+
+// Without the guard a layer still learns of the end exactly once, however it comes.
+func TestEndOfPlainBodyIsToldOnce(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(t *testing.T, cancel func(), resp *http.Response)
+		want outcome
+	}{
+		{"read to its end", func(t *testing.T, _ func(), resp *http.Response) { _, _ = io.ReadAll(resp.Body) }, answered},
+		{"read and closed", func(t *testing.T, _ func(), resp *http.Response) { _, _ = readBody(resp) }, answered},
+		{"closed", func(t *testing.T, _ func(), resp *http.Response) { _ = resp.Body.Close(); _ = resp.Body.Close() }, cancelled},
+		{"cancelled", func(t *testing.T, cancel func(), resp *http.Response) {
+			cancel()
+			synctest.Wait()
+			_ = resp.Body.Close()
+		}, cancelled},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				told := &ends{}
+				rt := layer(func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+					return through(next, req, c, told)
+				})(scripted(reply(200, "text/plain", nil, "some ", "text")))
+				resp, err := send(ctx, rt)
+				require.NoError(t, err)
+				require.Empty(t, told.all)
+				c.end(t, cancel, resp)
+				require.Equal(t, []outcome{c.want}, told.all)
+			})
+		})
+	}
+}
+
+// ends notes how responses ended.
+type ends struct{ all []outcome }
+
+func (e *ends) finish(_ *call, v verdict) { e.all = append(e.all, v.outcome) }
+
+func TestEndIsToldToAnyNumberOfLayers(t *testing.T) {
+	var e ending
+	told := &ends{}
+	for range 10 {
+		e.onEnd(nil, told)
+	}
+	e.end(verdict{outcome: fault})
+	e.end(verdict{outcome: answered})
+	require.Equal(t, bytes.Repeat([]byte{byte(fault)}, 10), outcomeBytes(told.all))
+	e.onEnd(nil, told)
+	require.Len(t, told.all, 11, "late ones at once")
+	require.Equal(t, fault, told.all[10])
+}
+
+func outcomeBytes(os []outcome) []byte {
+	b := make([]byte, len(os))
+	for i, o := range os {
+		b[i] = byte(o)
+	}
+	return b
+}

@@ -1,0 +1,378 @@
+package deepseek
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Breaker says when an endpoint is left alone for a while. There is one circuit
+// a model, because DeepSeek's models fail apart.
+//
+// Only what is the server's fault counts: 5xx, 408, 409, network errors, stalls
+// and cut answers. A 429 or a key's or account's trouble counts for nothing, and
+// a call that its caller cancelled least of all.
+//
+//	closed      calls pass. Over the last Window, at least MinRequests of them and
+//	            FailureRatio of those failed: open.
+//	open        calls are refused with [ErrCircuitOpen], for up to OpenFor; twice as
+//	            long each time in a row that it opens, up to MaxOpenFor. The time is
+//	            shortened by up to a tenth at random, so that clients do not return
+//	            in step.
+//	half-open   Probes calls pass; the rest are refused. One that fails: open. All
+//	            succeed (a stream at its first data): recovering.
+//	recovering  2·Probes calls may be on their way, and one more for every success;
+//	            the rest wait for room. A failure halves that. Soon all pass: closed.
+//
+// The zero value is the default.
+type Breaker struct {
+	// MinRequests is how many calls the window must hold before it is judged.
+	// Default 20.
+	MinRequests int
+	// FailureRatio is the share of failed calls that opens. Default 0.5.
+	FailureRatio float64
+	// Window is how far back calls count. Default 30 s.
+	Window time.Duration
+	// OpenFor is how long the breaker is open the first time. Default 5 s.
+	OpenFor time.Duration
+	// MaxOpenFor bounds the growth of OpenFor. Default 60 s, or OpenFor if that is more.
+	MaxOpenFor time.Duration
+	// Probes is how many calls are let through at first after that. Default 2.
+	Probes int
+}
+
+func (b Breaker) withDefaults() (Breaker, error) {
+	switch {
+	case b.MinRequests < 0:
+		return b, badConfig("Breaker.MinRequests", b.MinRequests, "must not be negative")
+	case !(b.FailureRatio >= 0 && b.FailureRatio <= 1):
+		return b, badConfig("Breaker.FailureRatio", b.FailureRatio, "must be between 0 and 1")
+	case b.Window < 0:
+		return b, badConfig("Breaker.Window", b.Window, "must not be negative")
+	case b.OpenFor < 0:
+		return b, badConfig("Breaker.OpenFor", b.OpenFor, "must not be negative")
+	case b.MaxOpenFor < 0:
+		return b, badConfig("Breaker.MaxOpenFor", b.MaxOpenFor, "must not be negative")
+	case b.Probes < 0:
+		return b, badConfig("Breaker.Probes", b.Probes, "must not be negative")
+	}
+	if b.MinRequests == 0 {
+		b.MinRequests = 20
+	}
+	if b.FailureRatio == 0 {
+		b.FailureRatio = 0.5
+	}
+	if b.Window == 0 {
+		b.Window = 30 * time.Second
+	}
+	if b.OpenFor == 0 {
+		b.OpenFor = 5 * time.Second
+	}
+	if b.MaxOpenFor == 0 {
+		b.MaxOpenFor = max(time.Minute, b.OpenFor)
+	}
+	if b.MaxOpenFor < b.OpenFor {
+		return b, badConfig("Breaker.MaxOpenFor", b.MaxOpenFor, "must not be less than OpenFor "+b.OpenFor.String())
+	}
+	if b.Probes == 0 {
+		b.Probes = 2
+	}
+	return b, nil
+}
+
+// NewBreaker returns the layer that fails calls fast while the endpoint is
+// down: with a [*CircuitOpenError], without touching the network. While it
+// recovers, a call too many is refused with an error that matches
+// [ErrQueueFull]; under a layer made by [NewQueue] it waits there.
+// The name is for errors, logs and statistics.
+func NewBreaker(name string, b Breaker) (Middleware, error) {
+	br, err := newBreaker(name, b)
+	if err != nil {
+		return nil, err
+	}
+	return layer(br.do), nil
+}
+
+func newBreaker(name string, b Breaker) (*breaker, error) {
+	b, err := b.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &breaker{name: name, policy: b}, nil
+}
+
+// breaker keeps one circuit a model.
+type breaker struct {
+	name     string
+	policy   Breaker
+	circuits byModel[*circuit]
+}
+
+func (b *breaker) circuit(model string) *circuit {
+	return b.circuits.get(model, func(model string) *circuit {
+		return &circuit{breaker: b, model: model, slots: make([]sample, windowSlots)}
+	})
+}
+
+func (b *breaker) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	k := b.circuit(c.model)
+	seq := k.lane.seq.Load()
+	t, err := k.allow(c, seq)
+	if err != nil {
+		return nil, err
+	}
+	k.lane.admitted(c)
+	returned := false
+	defer func() {
+		if !returned {
+			k.done(c, t, cancelled)
+		}
+	}()
+	resp, err := next.RoundTrip(req)
+	returned = true
+	v := judge(resp, err)
+	k.done(c, t, v.outcome)
+	if v.outcome == answered {
+		// Judged at its first data; should it break later, that is a new sample.
+		atEnd(c, resp, k)
+	}
+	return resp, err
+}
+
+// BreakerState is what a circuit does with calls.
+type BreakerState string
+
+// The states of a circuit, see [Breaker].
+const (
+	BreakerClosed     BreakerState = "closed"
+	BreakerOpen       BreakerState = "open"
+	BreakerHalfOpen   BreakerState = "half-open"
+	BreakerRecovering BreakerState = "recovering"
+)
+
+// windowSlots is into how many parts the rolling window is divided.
+const windowSlots = 10
+
+// sample counts one part of the window.
+type sample struct {
+	part       int64 // which part since the epoch
+	ok, failed int
+}
+
+// ticket is a call's admission: it counts only for the state that let it in.
+type ticket struct{ generation uint64 }
+
+// circuit is the breaker of one model.
+type circuit struct {
+	breaker *breaker
+	model   string
+	lane    lane // calls that wait while recovering
+
+	// Guarded by mu.
+	mu         sync.Mutex
+	state      BreakerState // "" is closed
+	generation uint64       // changes with the state
+	slots      []sample
+	opened     int         // times in a row
+	until      time.Time   // end of being open
+	probes     []time.Time // when the probes on their way were let through
+	proven     int         // successes since half-open
+	onTheWay   int         // let in while recovering and not yet judged
+	window     int         // how many may be
+}
+
+// windowClosed is the recovery window at which the circuit counts as healthy.
+const windowClosed = 64
+
+// allow lets the call pass or says why not.
+func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
+	k.mu.Lock()
+	var change *BreakerEvent
+	t, err := func() (ticket, error) {
+		defer k.mu.Unlock()
+		p := k.breaker.policy
+		switch k.state {
+		case BreakerOpen:
+			now := time.Now()
+			if in := k.until.Sub(now); in > 0 {
+				return ticket{}, k.openError(in)
+			}
+			change = k.to(BreakerHalfOpen)
+			k.proven, k.probes = 0, k.probes[:0]
+			fallthrough
+		case BreakerHalfOpen:
+			now := time.Now()
+			// A probe that nobody has heard of for so long no longer counts.
+			for len(k.probes) > 0 && now.Sub(k.probes[0]) >= p.OpenFor {
+				k.probes = k.probes[1:]
+			}
+			if len(k.probes)+k.proven >= p.Probes {
+				in := p.OpenFor
+				if len(k.probes) > 0 {
+					in -= now.Sub(k.probes[0])
+				}
+				return ticket{}, k.openError(in)
+			}
+			k.probes = append(k.probes, now)
+		case BreakerRecovering:
+			if !k.lane.admits(c) || k.onTheWay >= k.window {
+				return ticket{}, &noRoom{lane: &k.lane, seq: seq, what: k.describe}
+			}
+			k.onTheWay++
+		}
+		return ticket{k.generation}, nil
+	}()
+	c.watch.breaker(change)
+	return t, err
+}
+
+func (k *circuit) describe() string { return k.breaker.name + " is recovering from an outage" }
+
+func (k *circuit) openError(in time.Duration) error {
+	return &CircuitOpenError{Endpoint: k.breaker.name, Model: k.model, RetryIn: in}
+}
+
+// done takes in what became of a call that was let pass.
+func (k *circuit) done(c *call, t ticket, o outcome) {
+	k.mu.Lock()
+	stale := t.generation != k.generation
+	var change *BreakerEvent
+	switch {
+	case k.state == BreakerOpen:
+	case k.state == BreakerHalfOpen && !stale:
+		if len(k.probes) > 0 {
+			k.probes = k.probes[:len(k.probes)-1]
+		}
+		change = k.probed(o)
+	case k.state == BreakerRecovering && !stale:
+		k.onTheWay--
+		change = k.recovered(o)
+	case k.state == BreakerHalfOpen, k.state == BreakerRecovering: // let in before: says nothing of now
+	default:
+		change = k.count(o)
+	}
+	recovering := k.state == BreakerRecovering || change != nil
+	k.mu.Unlock()
+	if recovering {
+		k.lane.room()
+	}
+	c.watch.breaker(change)
+}
+
+// finish takes in that a stream, judged a success at its first data, has ended.
+func (k *circuit) finish(c *call, v verdict) {
+	if v.outcome != fault {
+		return
+	}
+	k.mu.Lock()
+	var change *BreakerEvent
+	switch k.state {
+	case BreakerOpen:
+	case BreakerHalfOpen:
+		change = k.probed(fault)
+	case BreakerRecovering:
+		change = k.recovered(fault)
+	default:
+		change = k.count(fault)
+	}
+	k.mu.Unlock()
+	if change != nil {
+		k.lane.room()
+	}
+	c.watch.breaker(change)
+}
+
+// isSuccess and isFailure: the rest counts for nothing.
+func isSuccess(o outcome) bool { return o == answered || o == rejected }
+func isFailure(o outcome) bool { return o == fault }
+
+// probed judges a probe. k.mu is held, as in all that follow.
+func (k *circuit) probed(o outcome) *BreakerEvent {
+	switch {
+	case isFailure(o):
+		return k.open()
+	case isSuccess(o):
+		if k.proven++; k.proven >= k.breaker.policy.Probes {
+			k.window, k.onTheWay = 2*k.breaker.policy.Probes, 0
+			return k.to(BreakerRecovering)
+		}
+	}
+	return nil
+}
+
+// recovered widens or narrows the way back.
+func (k *circuit) recovered(o outcome) *BreakerEvent {
+	switch {
+	case isFailure(o):
+		if k.window /= 2; k.window < k.breaker.policy.Probes {
+			return k.open()
+		}
+	case isSuccess(o):
+		if k.window++; k.window >= windowClosed || !k.lane.busy.Load() && k.window >= windowClosed/4 {
+			k.opened = 0
+			clear(k.slots)
+			return k.to(BreakerClosed)
+		}
+	}
+	return nil
+}
+
+// count adds a sample to the window and opens when there are too many failures.
+func (k *circuit) count(o outcome) *BreakerEvent {
+	good, bad := isSuccess(o), isFailure(o)
+	if !good && !bad {
+		return nil
+	}
+	p := k.breaker.policy
+	width := max(int64(p.Window)/windowSlots, 1)
+	part := time.Now().UnixNano() / width
+	s := &k.slots[part%windowSlots]
+	if s.part != part {
+		*s = sample{part: part}
+	}
+	if good {
+		s.ok++
+		return nil
+	}
+	s.failed++
+	var ok, failed int
+	for _, s := range k.slots {
+		if s.part > part-windowSlots {
+			ok, failed = ok+s.ok, failed+s.failed
+		}
+	}
+	if n := ok + failed; n < p.MinRequests || float64(failed) < p.FailureRatio*float64(n) {
+		return nil
+	}
+	return k.open()
+}
+
+// open opens, for longer each time in a row.
+func (k *circuit) open() *BreakerEvent {
+	p := k.breaker.policy
+	d := p.MaxOpenFor
+	if k.opened < 32 {
+		if grown := p.OpenFor << k.opened; grown > 0 && grown < d {
+			d = grown
+		}
+	}
+	k.opened++
+	d -= rand.N(d/10 + 1)
+	k.until = time.Now().Add(d)
+	clear(k.slots)
+	e := k.to(BreakerOpen)
+	e.OpenFor = d
+	return e
+}
+
+// to changes the state and returns the event to tell once mu is free.
+func (k *circuit) to(s BreakerState) *BreakerEvent {
+	from := k.state
+	if from == "" {
+		from = BreakerClosed
+	}
+	k.state = s
+	k.generation++
+	return &BreakerEvent{Endpoint: k.breaker.name, Model: k.model, From: from, To: s}
+}

@@ -1,0 +1,47 @@
+package deepseek
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// maxModels bounds what is kept by model: the names come from requests.
+const maxModels = 256
+
+// byModel keeps one value a model, made at first use. Beyond maxModels names
+// the rest share one value. Reading takes no lock. The zero value is ready;
+// safe for concurrent use.
+type byModel[T any] struct {
+	values atomic.Pointer[map[string]T] // replaced, never changed
+	mu     sync.Mutex
+}
+
+// all returns the values; the map must not be changed.
+func (m *byModel[T]) all() map[string]T {
+	if p := m.values.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (m *byModel[T]) get(model string, create func(model string) T) T {
+	if v, ok := m.all()[model]; ok {
+		return v
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.all()
+	if _, ok := old[model]; !ok && len(old) >= maxModels {
+		model = ""
+	}
+	if v, ok := old[model]; ok {
+		return v
+	}
+	grown := make(map[string]T, len(old)+1)
+	maps.Copy(grown, old)
+	v := create(model)
+	grown[model] = v
+	m.values.Store(&grown)
+	return v
+}

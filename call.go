@@ -1,0 +1,237 @@
+package deepseek
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// call is the record that travels with one call through the layers, as its
+// request's context. The outermost layer makes it; every layer finds it with
+// enter. What only one layer needs stays in that layer.
+type call struct {
+	context.Context // the caller's
+
+	model  string // "model" of the body; empty if none was found
+	stream bool   // the body asks for a stream
+	known  bool   // model and stream are set: the body need not be read for them
+
+	entered bool
+	body    body
+	watch   watchers // who is told what happens; nil: nobody
+
+	// The cap on attempts that retry and failover share.
+	maxAttempts int // 0: none
+	used        int
+
+	// Set by the pool for the attempt under way.
+	account string
+	key     string
+
+	waited time.Duration // since the last attempt
+	ticket uint64        // place in the waiting room, kept over all waits
+	baton  *lane         // the lane whose turn this call has
+
+	// Guarded by mu: a stream ends on another goroutine than it began on.
+	mu       sync.Mutex
+	attempts Attempts
+	first    [1]Attempt // room for the one that most calls have
+	usage    *Usage     // as the answer told it
+	broke    error      // how a stream broke after its first data
+}
+
+// callKey finds the *call among a context's values.
+type callKey struct{}
+
+// Value makes the call the context of its own request.
+func (c *call) Value(key any) any {
+	if _, ok := key.(callKey); ok {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// newCall starts the record of a call whose body need not be read for model
+// and stream, because the caller made it and knows them.
+func newCall(ctx context.Context, model string, stream bool) (context.Context, *call) {
+	c := &call{Context: ctx, model: model, stream: stream, known: true}
+	return c, c
+}
+
+// enter returns the call that req belongs to and a request of our own to
+// change. outer is true for the layer that the call enters by: it must call
+// leave when the call is over.
+func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error) {
+	c, _ = req.Context().Value(callKey{}).(*call)
+	if c != nil && c.entered {
+		return c, req, false, nil
+	}
+	if c == nil {
+		c = &call{Context: req.Context()}
+	}
+	c.entered = true
+	own = req.WithContext(c)
+	if err := c.body.take(own); err != nil {
+		return nil, nil, false, err
+	}
+	if !c.known {
+		c.model, c.stream = c.body.sniff(own)
+	}
+	return c, own, true, nil
+}
+
+// leave closes the caller's body if nothing below has.
+func (c *call) leave() { c.body.abandon() }
+
+// mayTryAgain reports whether the call has an attempt left and a body to send.
+func (c *call) mayTryAgain() bool {
+	return (c.maxAttempts == 0 || c.used < c.maxAttempts) && c.body.replayable()
+}
+
+// again returns a fresh request for the next attempt. The last one is not
+// reused: its transport may still be reading from it.
+func (c *call) again(req *http.Request) (*http.Request, error) { return c.body.rewind(req) }
+
+// began notes that an attempt is being sent and returns its place in the trail.
+func (c *call) began() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.attempts == nil {
+		c.attempts = c.first[:0]
+	}
+	c.attempts = append(c.attempts, Attempt{Account: c.account, Key: c.key, Wait: c.waited})
+	c.waited = 0
+	return len(c.attempts) - 1
+}
+
+// ended completes the attempt at place i and tells the observers of it.
+func (c *call) ended(i int, resp *http.Response, err error, took time.Duration) {
+	c.mu.Lock()
+	a := &c.attempts[i]
+	a.Err, a.Duration = err, took
+	if resp != nil {
+		a.Status, a.TraceID = resp.StatusCode, resp.Header.Get("X-Ds-Trace-Id")
+	}
+	copied := *a
+	c.mu.Unlock()
+	c.watch.attempt(c, copied)
+}
+
+// sent is how many attempts were begun so far.
+func (c *call) sent() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.attempts)
+}
+
+// trail returns the attempts so far.
+func (c *call) trail() Attempts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append(Attempts(nil), c.attempts...)
+}
+
+// sleep waits for d, or until the caller gives up.
+func (c *call) sleep(d time.Duration) error {
+	if d <= 0 {
+		return gaveUp(c)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-c.Done():
+		return gaveUp(c)
+	}
+}
+
+// gaveUp is the caller's reason for ending the call: the context's error and,
+// where one was given, its cause.
+func gaveUp(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || cause == err {
+		return err
+	}
+	return &causeError{err: err, cause: cause}
+}
+
+// causeError is a context's error told by its cause.
+type causeError struct{ err, cause error }
+
+func (e *causeError) Error() string   { return e.cause.Error() }
+func (e *causeError) Unwrap() []error { return []error{e.cause, e.err} }
+
+// finisher is told once when an attempt's response has ended, however it did.
+type finisher interface {
+	finish(c *call, v verdict)
+}
+
+// responder is a finisher that looks at the response before anybody else does.
+type responder interface {
+	response(c *call, resp *http.Response, v verdict)
+}
+
+// ender is a response body that knows when the response has ended, which may
+// be before it is closed.
+type ender interface {
+	onEnd(c *call, f finisher)
+}
+
+// through sends req to next and has f told, exactly once, when the response
+// has ended: at its last byte, a read error, Close, the caller's giving up, or
+// a panic below.
+func through(next http.RoundTripper, req *http.Request, c *call, f finisher) (*http.Response, error) {
+	returned := false
+	defer func() {
+		if !returned {
+			f.finish(c, verdict{outcome: cancelled})
+		}
+	}()
+	resp, err := next.RoundTrip(req)
+	returned = true
+	if err != nil {
+		f.finish(c, judge(nil, err))
+		return nil, err
+	}
+	if r, ok := f.(responder); ok {
+		r.response(c, resp, judge(resp, nil))
+	}
+	atEnd(c, resp, f)
+	return resp, nil
+}
+
+// atEnd has f told of the response's end.
+func atEnd(c *call, resp *http.Response, f finisher) {
+	if e, ok := resp.Body.(ender); ok {
+		e.onEnd(c, f)
+		return
+	}
+	resp.Body = endAtBodyEnd(c, resp.Body, judge(resp, nil), f)
+}
+
+// Middleware wraps a transport in a layer.
+type Middleware func(http.RoundTripper) http.RoundTripper
+
+// roundTripper is a layer's method as an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// layer turns what a layer does with a call into a Middleware: it finds or
+// starts the call and, where it is the outermost layer, ends it.
+func layer(do func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error)) Middleware {
+	return func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			c, own, outer, err := enter(req)
+			if err != nil {
+				return nil, err
+			}
+			if outer {
+				defer c.leave()
+			}
+			return do(next, c, own)
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package deepseek
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func bodyOf(t *testing.T, r ChatRequest, stream bool) string {
+	t.Helper()
+	b, err := r.body(stream)
+	require.NoError(t, err)
+	require.True(t, json.Valid(b), "%s", b)
+	return string(b)
+}
+
+func TestRequestBody(t *testing.T) {
+	require.Equal(t, `{"model":"deepseek-flash","messages":[{"role":"user","content":"<Hi> & \"bye\"\n"}]}`,
+		bodyOf(t, ChatRequest{Messages: []Message{User("<Hi> & \"bye\"\n")}}, false))
+
+	full := ChatRequest{
+		Model: ModelPro, Messages: []Message{User("json")}, Thinking: ThinkingOff(), ReasoningEffort: EffortLow, MaxTokens: 9,
+		Temperature: new(0.0), TopP: new(0.5), FrequencyPenalty: new(1.0), PresencePenalty: new(-1.0), Stop: []string{"x"},
+		ResponseFormat: JSONFormat(), Tools: []Tool{FunctionTool("f", "d", json.RawMessage(`{"type":"object"}`))},
+		ToolChoice: ToolNamed("f"), Logprobs: true, TopLogprobs: 2, UserID: "u", StreamOptions: &StreamOptions{IncludeUsage: true},
+		Extra: map[string]any{"seed": 1, "a": "<b>"},
+	}
+	require.Equal(t, `{"model":"deepseek-v4-pro","messages":[{"role":"user","content":"json"}],"thinking":{"type":"disabled"},"reasoning_effort":"low",`+
+		`"max_tokens":9,"temperature":0,"top_p":0.5,"frequency_penalty":1,"presence_penalty":-1,"stop":["x"],"response_format":{"type":"json_object"},`+
+		`"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"}}}],`+
+		`"tool_choice":{"type":"function","function":{"name":"f"}},"logprobs":true,"top_logprobs":2,"user_id":"u","stream":true,`+
+		`"stream_options":{"include_usage":true},"a":"<b>","seed":1}`, bodyOf(t, full, true))
+}
+
+func TestToolChoiceForms(t *testing.T) {
+	for want, c := range map[string]*ToolChoice{`"none"`: ToolsNone(), `"auto"`: ToolsAuto(), `"required"`: ToolsRequired(),
+		`{"type":"function","function":{"name":"f"}}`: ToolNamed("f")} {
+		out, err := json.Marshal(c)
+		require.NoError(t, err)
+		require.Equal(t, want, string(out))
+		var back ToolChoice
+		require.NoError(t, json.Unmarshal(out, &back))
+		require.Equal(t, *c, back)
+	}
+}
+
+func TestExtraDoesNotHideAField(t *testing.T) {
+	r := ChatRequest{Messages: []Message{User("x")}, Extra: map[string]any{"temperature": 3}}
+	_, err := r.body(false)
+	var bad *RequestError
+	require.ErrorAs(t, err, &bad)
+	require.Equal(t, "temperature", bad.Value)
+	r.Extra = map[string]any{"f": func() {}}
+	_, err = r.body(false)
+	require.Error(t, err)
+}
+
+// DeepSeek answers 400 when a request with tools, while thinking, has an
+// assistant message without the key.
+func TestReasoningIsAlwaysPassedBackWithTools(t *testing.T) {
+	r := ChatRequest{Messages: []Message{User("a"), Assistant("b"), User("c")}, Tools: []Tool{FunctionTool("f", "", nil)}}
+	require.Contains(t, bodyOf(t, r, false), `{"role":"assistant","content":"b","reasoning_content":""}`)
+	r.Thinking = ThinkingOff()
+	require.NotContains(t, bodyOf(t, r, false), `reasoning_content`)
+	r.Thinking, r.Tools = nil, nil
+	require.NotContains(t, bodyOf(t, r, false), `reasoning_content`)
+}
+
+func TestToolCallsAreSentWithoutWhatOnlyAnswersHave(t *testing.T) {
+	var m Message
+	require.NoError(t, json.Unmarshal([]byte(`{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}`), &m))
+	require.Contains(t, bodyOf(t, ChatRequest{Messages: []Message{m}}, false),
+		`{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}`)
+}
+
+func TestBetaPath(t *testing.T) {
+	tool := FunctionTool("f", "", nil)
+	strict := tool
+	strict.Function.Strict = true
+	require.Equal(t, "/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{tool}}).path())
+	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{strict}}).path())
+	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a"), AssistantPrefix("b")}}).path())
+}
+
+func TestContainsFold(t *testing.T) {
+	for s, want := range map[string]bool{"": false, "json": true, "a JSON b": true, "jjson": true, "jso": false, "jsxjsOn": true, "Jso n": false} {
+		require.Equal(t, want, containsFold(s, "json"), s)
+	}
+}

@@ -1,0 +1,229 @@
+package deepseek_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek"
+	"github.com/seawall-go/deepseek/deepseektest"
+)
+
+// newClient returns a client of a new fake server.
+func newClient(t *testing.T, opts ...deepseek.Option) (*deepseek.Client, *deepseektest.Server) {
+	t.Helper()
+	s := deepseektest.NewServer()
+	t.Cleanup(s.Close)
+	opts = append([]deepseek.Option{deepseek.WithBaseURL(s.URL), deepseek.WithAPIKeys("sk-test"),
+		deepseek.WithTransport(s.Transport()), deepseek.WithoutRetry()}, opts...)
+	c, err := deepseek.New(opts...)
+	require.NoError(t, err)
+	return c, s
+}
+
+// canned answers every call with this response, above the whole chain: the
+// client alone must make sense of it.
+func canned(status int, contentType, body string) deepseek.Option {
+	return deepseek.WithMiddleware(func(http.RoundTripper) http.RoundTripper {
+		return roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			if req.Body != nil {
+				_ = req.Body.Close()
+			}
+			return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {contentType}, "X-Ds-Trace-Id": {"abc"}},
+				Body: io.NopCloser(strings.NewReader(body)), ContentLength: -1, Request: req}, nil
+		})
+	})
+}
+
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+func ask(messages ...deepseek.Message) *deepseek.ChatRequest {
+	return &deepseek.ChatRequest{Messages: messages}
+}
+
+func TestChatAnswers(t *testing.T) {
+	c, s := newClient(t)
+	resp, err := c.Chat(t.Context(), ask(deepseek.User("Hi")))
+	require.NoError(t, err)
+	require.NotEmpty(t, resp.Text())
+	require.NotEmpty(t, resp.Reasoning(), "thinking is the default")
+	require.Equal(t, deepseek.FinishStop, resp.FinishReason())
+	require.Equal(t, resp.Usage.TotalTokens, resp.Usage.PromptTokens+resp.Usage.CompletionTokens)
+	require.Positive(t, resp.Usage.ReasoningTokens)
+	require.NotEmpty(t, resp.TraceID())
+	require.Len(t, resp.Attempts, 1)
+	require.Empty(t, resp.Extra)
+	require.Equal(t, deepseek.ModelFlash, s.Requests()[0].Model)
+}
+
+// The server refuses a history with tools that lacks reasoning_content.
+func TestConversationWithToolsIsAccepted(t *testing.T) {
+	c, s := newClient(t)
+	req := ask(deepseek.User("Weather?"))
+	req.Tools = []deepseek.Tool{deepseek.FunctionTool("get_weather", "tells the weather", map[string]any{"type": "object"})}
+	s.Enqueue(deepseektest.Give(deepseektest.Answer{Reasoning: "I need it.", ToolCalls: []deepseektest.ToolCall{
+		{Name: "get_weather", Arguments: `{"city":"Beijing"}`}, {Name: "get_weather", Arguments: `{"city":"Paris"}`}}}))
+	resp, err := c.Chat(t.Context(), req)
+	require.NoError(t, err)
+	require.Equal(t, deepseek.FinishToolCalls, resp.FinishReason())
+	require.Len(t, resp.ToolCalls(), 2)
+
+	stored, err := json.Marshal(resp.Message())
+	require.NoError(t, err)
+	var replayed deepseek.Message
+	require.NoError(t, json.Unmarshal(stored, &replayed))
+	req.Messages = append(req.Messages, replayed)
+	for _, call := range resp.ToolCalls() {
+		var args struct{ City string }
+		require.NoError(t, call.DecodeArguments(&args))
+		req.Messages = append(req.Messages, deepseek.ToolResult(call.ID, "sunny in "+args.City))
+	}
+	resp, err = c.Chat(t.Context(), req)
+	require.NoError(t, err)
+
+	req.Messages = append(req.Messages, resp.Message(), deepseek.User("Thanks"), deepseek.Assistant("made up"), deepseek.User("And now?"))
+	_, err = c.Chat(t.Context(), req)
+	require.NoError(t, err)
+}
+
+func TestBetaIsUsedByItself(t *testing.T) {
+	c, s := newClient(t)
+	_, err := c.Chat(t.Context(), ask(deepseek.User("Count"), deepseek.AssistantPrefix("1, 2,")))
+	require.NoError(t, err)
+	req := ask(deepseek.User("x"))
+	tool := deepseek.FunctionTool("f", "", map[string]any{"type": "object", "properties": map[string]any{}, "required": []string{}, "additionalProperties": false})
+	tool.Function.Strict = true
+	req.Tools = []deepseek.Tool{tool}
+	_, err = c.Chat(t.Context(), req)
+	require.NoError(t, err)
+	for _, r := range s.Requests() {
+		require.Equal(t, "/beta/chat/completions", r.Path)
+	}
+}
+
+func TestErrorsOfTheServerAreTyped(t *testing.T) {
+	c, s := newClient(t)
+	for reply, class := range map[error]deepseektest.Reply{
+		deepseek.ErrInvalidRequest: deepseektest.ContentRisk(),
+		deepseek.ErrServer:         deepseektest.ErrorObject200("boom"),
+	} {
+		s.Enqueue(class, class)
+		_, err := c.Chat(t.Context(), ask(deepseek.User("x")))
+		var api *deepseek.APIError
+		require.ErrorAs(t, err, &api)
+		require.ErrorIs(t, err, reply)
+		require.Len(t, api.Attempts, 1)
+		_, err = c.ChatStream(t.Context(), ask(deepseek.User("x")))
+		require.ErrorAs(t, err, &api)
+	}
+}
+
+func TestAnswerBrokenOffByTheServerIsTruncated(t *testing.T) {
+	c, s := newClient(t)
+	for _, reason := range []string{"insufficient_system_resource", "aborted"} {
+		s.Enqueue(deepseektest.FinishAfter(30, reason))
+		_, err := c.Chat(t.Context(), ask(deepseek.User("x")))
+		var cut *deepseek.TruncatedError
+		require.ErrorAs(t, err, &cut)
+		require.ErrorContains(t, err, reason)
+		require.NotNil(t, cut.Response)
+		require.NotEmpty(t, cut.Response.Reasoning()+cut.Response.Text())
+	}
+	s.Enqueue(deepseektest.LengthEmpty(), deepseektest.FinishReason("brand_new"))
+	resp, err := c.Chat(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err, "length is no error")
+	require.Equal(t, deepseek.FinishLength, resp.FinishReason())
+	resp, err = c.Chat(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err)
+	require.Equal(t, deepseek.FinishReason("brand_new"), resp.FinishReason())
+}
+
+func TestClientMakesSenseOfForeignAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name, body string
+		status     int
+		want       error
+	}{
+		{"error object in a 200", `{"error":{"message":"Service is too busy","type":"service_unavailable_error"}}`, 200, deepseek.ErrServer},
+		{"error", `{"error":{"message":"bad"}}`, 400, deepseek.ErrInvalidRequest},
+		{"HTML", `<html>502</html>`, 200, deepseek.ErrServer},
+		{"cut", `{"id":"x","choi`, 200, deepseek.ErrTruncated},
+		{"blank lines", "\n\n\n", 200, deepseek.ErrTruncated},
+		{"redirect", "", 302, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client, _ := newClient(t, canned(c.status, "application/octet-stream", c.body))
+			_, err := client.Chat(t.Context(), ask(deepseek.User("x")))
+			require.Error(t, err)
+			if c.want != nil {
+				require.ErrorIs(t, err, c.want)
+			}
+		})
+	}
+	client, _ := newClient(t, canned(200, "text/plain", "\n\n "+`{"id":"x"}`))
+	resp, err := client.Chat(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err)
+	require.Equal(t, "", resp.Text()+resp.Reasoning()+string(resp.FinishReason()))
+	require.Equal(t, deepseek.Message{}, resp.Message())
+}
+
+func TestNothingIsSentThatDeepSeekRejects(t *testing.T) {
+	refuse := roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, errors.New("was sent") })
+	c, err := deepseek.New(deepseek.WithBaseURL(deepseek.DefaultBaseURL), deepseek.WithAPIKeys("sk-test"), deepseek.WithTransport(refuse), deepseek.WithoutRetry())
+	require.NoError(t, err)
+	req := ask(deepseek.User("x"))
+	req.Model = "deepseek-chat"
+	_, err = c.Chat(t.Context(), req)
+	var bad *deepseek.RequestError
+	require.ErrorAs(t, err, &bad)
+	_, err = c.ChatStream(t.Context(), nil)
+	require.ErrorAs(t, err, &bad)
+	_, err = c.Complete(t.Context(), &deepseek.CompletionRequest{MaxTokens: 5000})
+	require.ErrorAs(t, err, &bad)
+
+	c, err = deepseek.New(deepseek.WithBaseURL(deepseek.DefaultBaseURL), deepseek.WithAPIKeys("sk-test"), deepseek.WithTransport(refuse), deepseek.WithoutRetry(), deepseek.WithoutValidation())
+	require.NoError(t, err)
+	_, err = c.Chat(t.Context(), req)
+	require.ErrorContains(t, err, "was sent")
+}
+
+func TestCancelledCallTellsTheContext(t *testing.T) {
+	c, s := newClient(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Handle(func(*deepseektest.Request) *deepseektest.Reply {
+		cancel()
+		r := deepseektest.Hang()
+		return &r
+	})
+	_, err := c.Chat(ctx, ask(deepseek.User("x")))
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, deepseek.ErrTruncated)
+}
+
+func TestModelsAndBalance(t *testing.T) {
+	c, _ := newClient(t)
+	models, err := c.Models(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, models)
+	m, err := c.Model(t.Context(), deepseek.ModelFlash)
+	require.NoError(t, err)
+	require.Equal(t, 1_048_576, m.ContextWindow)
+	out, err := json.Marshal(m)
+	require.NoError(t, err)
+	require.Contains(t, string(out), `"effort"`, "unknown members survive")
+	_, err = c.Model(t.Context(), "no/such")
+	require.ErrorIs(t, err, deepseek.ErrInvalidRequest)
+
+	b, err := c.Balance(t.Context())
+	require.NoError(t, err)
+	require.True(t, b.Available)
+	require.NotEmpty(t, b.Infos[0].Total)
+}

@@ -1,0 +1,97 @@
+/*
+Package deepseek calls DeepSeek's API so that the calls survive: 429s, 503s,
+queues of ten minutes, streams that die in silence, keys that run out of money.
+
+It is a typed client:
+
+	client, err := deepseek.New() // key from DEEPSEEK_API_KEY
+	if err != nil { … }
+	answer, err := client.Chat(ctx, &deepseek.ChatRequest{
+		Messages: []deepseek.Message{deepseek.User("Why is the sky blue?")},
+	})
+	if err != nil { … }
+	fmt.Println(answer.Text())
+
+and the same transport is an *http.Client for the OpenAI SDK that a program has
+already, or for any HTTP code:
+
+	hc, err := deepseek.NewHTTPClient(deepseek.WithAPIKeys(key1, key2))
+	sdk := openai.NewClient(option.WithHTTPClient(hc), option.WithBaseURL(deepseek.DefaultBaseURL),
+		option.WithAPIKey("set by the transport"), option.WithMaxRetries(0))
+
+# Default behavior
+
+With no options but a key:
+
+ 1. A call is attempted up to 10 times, with jittered waits of up to 8 s, or what
+    Retry-After says up to 60 s, and never past the context's deadline.
+ 2. All calls together may retry 100 times more than success pays for.
+ 3. Requests in flight are limited for each account and model, to a number that
+    is learned from the 429s. A call without room waits its turn, for up to 10
+    minutes, among up to 10,000 others; if its deadline is nearer than its
+    likely turn, it is told so at once.
+ 4. If half of at least 20 calls in 30 s fail, the endpoint is left alone for 5 s,
+    then 10 s, and so on up to 60 s; afterwards the load comes back gradually.
+ 5. An answer may take 10 minutes to its first data, 120 s between data, and
+    60 s without a byte. There is no limit on the whole of it.
+ 6. An answer counts when it is whole: a stream that ends early is an error.
+ 7. Nothing is logged, and nothing runs in the background.
+
+# Layers
+
+A call goes through these, outermost first. Each is a [Middleware] with a public
+constructor, works alone, and knows nothing of its neighbours:
+
+	origin    NewOrigin     only the endpoint's own origin gets a key
+	observe   NewObserve    one record a call, for hooks and logs
+	…         WithMiddleware, the caller's own layers
+	retry     NewRetry      which outcomes are tried again, when, how often
+	queue     NewQueue      the waiting room, the only place where calls wait for room
+	breaker   NewBreaker    leaves an endpoint alone that fails
+	limit     NewLimit      calls in flight over everything
+	pool      Pool          which account and key; learned limits; failover
+	rate      NewRateLimit  requests a second
+	guard     NewGuard      stalls, cuts, and what counts as an answer
+	base      WithTransport an *http.Transport of our own, or the caller's
+
+Below the waiting room no layer waits. One that has no room says so, the call
+goes back up holding nothing, waits in line, and on its turn comes down again,
+asking the breaker anew. What an attempt came to is judged in one place
+(verdict.go), and retry, breaker and pool all go by that verdict. What must
+travel with a call is in one record in its context (call.go). A permit is held
+from sending to the response's end, and given back exactly once: at the last
+byte, [DONE], a read error, Close, or the end of the context.
+
+# What each outcome leads to
+
+	outcome of an attempt                       the call                            breaker  account or key
+	2xx, complete                               is answered                         success  limit may grow
+	400, 404, 413, 422, other 4xx               gets that response                  success
+	401                                         next key at once; none: the 401              key aside for 10 min
+	402                                         next account at once; none: 402              account aside until its balance is back
+	403                                         next key once; else the 403                  key aside for 30 s
+	429                                         next account with room; none: waits          limit shrinks
+	408, 409, 5xx                               waits, then again                   failure
+	network error, stall, end before data       waits, then again                   failure
+	200 that is not whole JSON                  waits, then again                   failure
+	stream breaks after its first data          TruncatedError or StallError        failure
+	insufficient_system_resource, aborted       as the two lines above              failure
+	certificate, URL, foreign origin            error at once
+	the caller gave up                          the context's error at once
+
+# Errors
+
+What the server said is an [*APIError]; a call without a response is a
+[*CallError] that wraps the cause. Both tell the attempts made, in a form fit for
+a log line. errors.Is tells the class: [ErrAuthentication],
+[ErrInsufficientBalance], [ErrInvalidRequest], [ErrRateLimited], [ErrServer],
+[ErrCircuitOpen], [ErrNoAccount], [ErrQueueFull], [ErrStalled], [ErrTruncated]. No
+error, log or statistic ever holds a key: keys are named by account and
+fingerprint.
+
+# Testing
+
+Package deepseektest is a fake DeepSeek with scripted faults, for the tests of
+this package as well as of programs that use it.
+*/
+package deepseek

@@ -1,0 +1,450 @@
+package deepseek
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+	"github.com/seawall-go/deepseek/internal/sse"
+)
+
+// maxWholeBody is how much of an answer that is no stream is held back until it
+// is known to be whole. A longer one is passed on as it comes.
+const maxWholeBody = 64 << 20
+
+// NewGuard returns the layer that decides when an answer is an answer.
+//
+// A stream is handed up at its first data, not at its status: DeepSeek sends
+// the status when the request is queued, and may fail afterwards. From then on
+// it must end with a finish_reason, [DONE], or the terminal event of /responses
+// or of the Anthropic format; any other end, clean or not, is a
+// [*TruncatedError] to whoever reads it, as are the finish reasons
+// insufficient_system_resource and aborted. Comments serve the clocks and are not
+// passed on, unless keepComments is set.
+//
+// An answer that is no stream is read to its end and checked to be one whole
+// JSON value before it is handed up. Blank lines before it are normal.
+//
+// The clocks of t run until the end; what they find is a [*StallError]. The
+// request's context is never made to end by them, and there is no limit on the
+// whole.
+func NewGuard(t Timeouts, keepComments bool) Middleware {
+	g := &guard{limits: t.withDefaults(), keepComments: keepComments}
+	return layer(g.do)
+}
+
+type guard struct {
+	limits       Timeouts
+	keepComments bool
+}
+
+// watched is one attempt under guard: its clocks, its cancellation and its end.
+type watched struct {
+	ending
+	clocks
+	c       *call
+	attempt context.Context // the request's, cancelled when the attempt is over
+	src     io.ReadCloser   // the response's body as it comes
+	memory  memBody         // the body, if it is read at once
+	stop    func() bool     // undoes the watch on the caller's context
+}
+
+func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *http.Response, err error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	w := &watched{c: c, attempt: ctx}
+	w.begin(g.limits, cancel)
+	place := c.began()
+
+	handedUp := false
+	defer func() { // also when next panics
+		if !handedUp {
+			w.over()
+		}
+	}()
+	own := req.WithContext(ctx)
+	if own.Header.Get("Accept-Encoding") != "" {
+		// What is compressed cannot be watched. Without this the base may still
+		// ask for compression by itself, and then undoes it by itself.
+		own.Header = own.Header.Clone()
+		own.Header.Del("Accept-Encoding")
+	}
+	resp, err = next.RoundTrip(own)
+	if err != nil {
+		err = w.cause(err)
+	} else {
+		w.responseBegan()
+		handedUp, err = g.examine(w, own, resp)
+	}
+	c.ended(place, resp, err, time.Since(w.start))
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// over ends the attempt: no clock and no goroutine is left of it.
+func (w *watched) over() {
+	w.clocks.stop()
+	if w.stop != nil {
+		w.stop()
+	}
+	w.cancel(nil)
+}
+
+// cause tells a read error or a failed round trip by what brought it about.
+func (w *watched) cause(err error) error {
+	var stall *StallError
+	if errors.As(context.Cause(w.attempt), &stall) {
+		return stall
+	}
+	if w.c.Context.Err() != nil {
+		return gaveUp(w.c.Context)
+	}
+	if w.attempt.Err() == nil && isContextError(err) {
+		return &baseTimeoutError{err}
+	}
+	return err
+}
+
+// baseTimeoutError is a time limit of the base's own: to connect, to get
+// headers. Those of net and net/http say that they are context.DeadlineExceeded,
+// which to everybody above would mean that the caller's time is up.
+type baseTimeoutError struct{ err error }
+
+func (e *baseTimeoutError) Error() string      { return e.err.Error() }
+func (e *baseTimeoutError) Timeout() bool      { return true }
+func (e *baseTimeoutError) As(target any) bool { return errors.As(e.err, target) }
+func (e *baseTimeoutError) Is(target error) bool {
+	return target != context.Canceled && target != context.DeadlineExceeded && errors.Is(e.err, target)
+}
+
+// Read is the network's side, for the parsers above.
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.clocks.read(w.src, p)
+	if err != nil && err != io.EOF {
+		err = w.cause(err)
+	}
+	return n, err
+}
+
+// examine looks at a response until it is known what it is. open reports
+// whether its body is still to be read from the network; then resp.Body ends
+// the attempt.
+func (g *guard) examine(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
+	w.src = resp.Body
+	w.verdict = judgeStatus(resp)
+	media := strings.ToLower(resp.Header.Get("Content-Type"))
+	isJSON, isHTML := strings.Contains(media, "json"), strings.Contains(media, "html")
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols, req.Method == http.MethodHead,
+		resp.StatusCode == http.StatusNoContent, resp.StatusCode >= 300 && resp.StatusCode < 400:
+		return g.pass(w, resp), nil
+	case resp.Header.Get("Content-Encoding") != "":
+		return g.pass(w, resp), nil
+	case resp.StatusCode >= 400:
+		return g.failed(w, req, resp)
+	case isEventStream(resp.Header), w.c.stream && !isJSON && !isHTML:
+		return g.stream(w, req, resp)
+	case isJSON, w.c.stream, answersJSON(req.URL.Path):
+		return g.whole(w, req, resp)
+	}
+	return g.pass(w, resp), nil
+}
+
+// answersJSON reports whether DeepSeek answers at path with JSON, whatever the
+// content type says.
+func answersJSON(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	for _, s := range []string{"/completions", "/responses", "/messages", "/models", "/balance"} {
+		if strings.HasSuffix(path, s) {
+			return true
+		}
+	}
+	i := strings.LastIndexByte(path, '/')
+	return i > 0 && strings.HasSuffix(path[:i], "/models")
+}
+
+// failed reads an error's body into memory: it is small, and its permit and
+// connection are free for others then.
+func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
+	data, err := io.ReadAll(io.LimitReader(w, maxErrorBody+1))
+	if err == nil && len(data) > maxErrorBody {
+		resp.Body = g.rest(w, data)
+		return true, nil
+	}
+	if err != nil && isContextError(err) {
+		_ = w.src.Close()
+		return false, err
+	}
+	// The status says it all; half of the text is better than none.
+	_ = w.src.Close()
+	data = redacted(req, data)
+	if resp.ContentLength >= 0 {
+		resp.ContentLength = int64(len(data))
+	}
+	if resp.Header.Get("Content-Length") != "" {
+		resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
+	}
+	resp.Body = w.inMemory(data)
+	return false, nil
+}
+
+// redacted is an error's text without the key that req was sent with, should the
+// server repeat it.
+func redacted(req *http.Request, text []byte) []byte {
+	for _, secret := range []string{strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "), req.Header.Get("X-Api-Key")} {
+		if len(secret) >= 8 && bytes.Contains(text, []byte(secret)) {
+			text = bytes.ReplaceAll(text, []byte(secret), []byte("#"+fingerprint(secret)))
+		}
+	}
+	return text
+}
+
+// whole reads an answer that is no stream, and accepts it if it is whole.
+func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
+	data, long, err := w.readAll(resp.ContentLength)
+	if err == nil && long {
+		resp.Body = g.rest(w, data)
+		return true, nil
+	}
+	_ = w.src.Close()
+	if err != nil {
+		if isContextError(err) || errors.Is(err, ErrStalled) {
+			return false, err
+		}
+		return false, &TruncatedError{Reason: "body broke off after " + strconv.Itoa(len(data)) + " bytes", Err: err}
+	}
+	ans, ok := readAnswer(data)
+	if !ok {
+		return false, notJSON(resp, redacted(req, data))
+	}
+	if ans.isError {
+		return false, newAPIError(resp.StatusCode, resp.Header, redacted(req, data), nil)
+	}
+	w.verdict.outcome = answered
+	if ans.brokenOff {
+		w.verdict.outcome = fault
+	}
+	if len(w.c.watch) > 0 {
+		w.c.noteUsage(ans.usage)
+	}
+	resp.Body = w.inMemory(data)
+	return false, nil
+}
+
+// answer is what the guard wants to know of a whole body.
+type answer struct {
+	isError   bool   // an error object that came with a 2xx
+	brokenOff bool   // the server says that it did not finish
+	usage     []byte // raw
+}
+
+// A quick look for these spares most answers the careful one.
+var (
+	markNoResource = []byte(string(FinishInsufficientResource) + `"`)
+	markAborted    = []byte(string(FinishAborted) + `"`)
+)
+
+// readAnswer reads a body in one pass; ok is whether it is one whole JSON value.
+func readAnswer(data []byte) (ans answer, ok bool) {
+	var hasError, hasID bool
+	m := jsonscan.Members(data)
+	for m.Next() {
+		switch string(m.Key) {
+		case "id":
+			hasID = true
+		case "error":
+			hasError = !jsonscan.IsNull(m.Value)
+		case "usage":
+			ans.usage = m.Value
+		case "choices":
+			ans.brokenOff = bytes.Contains(m.Value, markNoResource) || bytes.Contains(m.Value, markAborted)
+			ans.brokenOff = ans.brokenOff && brokenOff(m.Value)
+		}
+	}
+	if m.Err() != nil {
+		return answer{}, jsonscan.Whole(data) // an array, say
+	}
+	ans.isError = hasError && !hasID // a /responses object tells its error beside its id
+	return ans, len(bytes.TrimSpace(m.Rest())) == 0
+}
+
+// isErrorObject reports whether data is an error in place of an answer.
+func isErrorObject(data []byte) bool {
+	ans, ok := readAnswer(data)
+	return ok && ans.isError
+}
+
+// brokenOff reports whether one of the choices was broken off by the server.
+func brokenOff(choices []byte) bool {
+	for e := jsonscan.Elements(choices); e.Next(); {
+		for m := jsonscan.Members(e.Value); m.Next(); {
+			if string(m.Key) == "finish_reason" && isFinishReasonFault(m.Value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// inMemory is the body that was read.
+func (w *watched) inMemory(data []byte) *memBody {
+	w.memory.data, w.memory.verdict = data, w.verdict
+	w.memory.Reset(data)
+	return &w.memory
+}
+
+// readAll reads the body to its end, or to maxWholeBody.
+func (w *watched) readAll(length int64) (data []byte, long bool, err error) {
+	size := 4 << 10
+	if length >= 0 && length < maxWholeBody {
+		size = int(length) + 1 // one more, to see the end without growing
+	}
+	data = make([]byte, 0, size)
+	w.waits(true) // all the time: nobody else has anything to do meanwhile
+	defer w.waits(false)
+	for {
+		if len(data) == cap(data) {
+			if len(data) >= maxWholeBody {
+				return data, true, nil
+			}
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := w.src.Read(data[len(data):cap(data)])
+		if n > 0 {
+			fresh := data[len(data) : len(data)+n]
+			w.heard()
+			if w.dataAt.Load() != 0 || len(bytes.TrimSpace(fresh)) > 0 {
+				w.data()
+			}
+			data = data[:len(data)+n]
+		}
+		if err == io.EOF {
+			return data, false, nil
+		}
+		if err != nil {
+			return data, false, w.cause(err)
+		}
+	}
+}
+
+// notJSON says what came in place of a whole JSON value.
+func notJSON(resp *http.Response, data []byte) error {
+	rest := bytes.TrimSpace(data)
+	switch {
+	case len(rest) == 0:
+		return &TruncatedError{Reason: "body ended without an answer (the server gave up on it while it was queued)"}
+	case rest[0] == '{' || rest[0] == '[':
+		return &TruncatedError{Reason: "body is cut short after " + strconv.Itoa(len(data)) + " bytes"}
+	}
+	e := newAPIError(resp.StatusCode, resp.Header, data[:min(len(data), maxErrorBody)], nil)
+	e.Message = "the answer is not JSON: " + snippet(rest)
+	return e
+}
+
+// rest is a body of which a beginning was read already.
+func (g *guard) rest(w *watched, head []byte) io.ReadCloser {
+	w.watchCaller()
+	return &plainBody{watched: w, head: head}
+}
+
+// pass hands a response up unread, under the silence clock only.
+func (g *guard) pass(w *watched, resp *http.Response) (open bool) {
+	if wr, ok := resp.Body.(io.Writer); ok { // 101: no longer HTTP, no longer ours to time
+		w.clocks.stop()
+		b := &plainBody{watched: w}
+		b.watchCaller()
+		resp.Body = &plainPipe{plainBody: b, Writer: wr}
+		return true
+	}
+	if resp.Body == http.NoBody { // over already
+		resp.Body = w.inMemory(nil)
+		return false
+	}
+	w.onlySilence()
+	b := &plainBody{watched: w}
+	b.watchCaller()
+	resp.Body = b
+	return true
+}
+
+// watchCaller ends the response as soon as the caller gives up, read or not.
+func (w *watched) watchCaller() {
+	if w.c.Context.Done() == nil {
+		return
+	}
+	w.stop = context.AfterFunc(w.c.Context, func() { w.end(verdict{outcome: cancelled}) })
+}
+
+// memBody is a body that is in memory: for permits, it has ended.
+type memBody struct {
+	bytes.Reader
+	data    []byte
+	verdict verdict
+}
+
+func newMemBody(data []byte, v verdict) *memBody {
+	b := &memBody{data: data, verdict: v}
+	b.Reset(data)
+	return b
+}
+
+func (b *memBody) Close() error              { return nil }
+func (b *memBody) soFar() verdict            { return b.verdict }
+func (b *memBody) onEnd(c *call, f finisher) { f.finish(c, b.verdict) }
+
+// plainBody is a body whose content is not looked at.
+type plainBody struct {
+	*watched
+	head []byte // read before
+}
+
+type plainPipe struct {
+	*plainBody
+	io.Writer
+}
+
+func (b *plainBody) Read(p []byte) (int, error) {
+	if len(b.head) > 0 {
+		n := copy(p, b.head)
+		b.head = b.head[n:]
+		return n, nil
+	}
+	n, err := b.watched.Read(p)
+	if err != nil {
+		v := b.soFar()
+		if err != io.EOF {
+			v = judge(nil, err)
+		}
+		b.over()
+		b.end(v)
+	}
+	return n, err
+}
+
+func (b *plainBody) Close() error {
+	b.over()
+	err := b.src.Close()
+	b.end(verdict{outcome: cancelled})
+	return err
+}
+
+// eventSource is a response body that can hand out its events without their
+// being parsed a second time. They are as [sse.Reader.Next] returns them.
+type eventSource interface {
+	nextEvent() (sse.Event, error)
+}
+
+var (
+	_ ender       = (*memBody)(nil)
+	_ ender       = (*plainBody)(nil)
+	_ ender       = (*streamBody)(nil)
+	_ judged      = (*memBody)(nil)
+	_ eventSource = (*streamBody)(nil)
+)

@@ -1,0 +1,47 @@
+package jsonscan
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMembersWalksAnObject(t *testing.T) {
+	var got []string
+	require.NoError(t, Object([]byte(` { "a" : 1 , "b":[2, 3] ,"c" : {"d":"}"}} rest`), func(key, value []byte) bool {
+		got = append(got, string(key)+"="+string(value))
+		return true
+	}))
+	require.Equal(t, []string{"a=1", "b=[2, 3]", `c={"d":"}"}`}, got)
+
+	require.NoError(t, Object([]byte(`{}`), nil))
+	require.NoError(t, Object([]byte(`{"a":1,`), func(_, _ []byte) bool { return false }), "what is not walked is not judged")
+	for in, want := range map[string]error{``: ErrEnd, `{`: ErrEnd, `[`: ErrSyntax, `{"a":1`: ErrEnd, `{"a":1,`: ErrEnd, `{"a":1]`: ErrSyntax, `{1:1}`: ErrSyntax} {
+		require.ErrorIs(t, Object([]byte(in), func(_, _ []byte) bool { return true }), want, in)
+	}
+}
+
+func TestElementsWalksAnArray(t *testing.T) {
+	var got []string
+	require.NoError(t, Array([]byte(`[1, "a" ,[],{}]`), func(value []byte) bool {
+		got = append(got, string(value))
+		return true
+	}))
+	require.Equal(t, []string{"1", `"a"`, "[]", "{}"}, got)
+	require.NoError(t, Array([]byte(`[]`), nil))
+	require.ErrorIs(t, Array([]byte(`null`), nil), ErrSyntax)
+	require.ErrorIs(t, Array([]byte(`[1`), func([]byte) bool { return true }), ErrEnd)
+}
+
+func TestGetFollowsKeys(t *testing.T) {
+	data := []byte(`{"a":{"b":[1],"c":"x"},"a":2}`)
+	v, ok := Get(data, "a", "c")
+	require.True(t, ok)
+	require.Equal(t, `"x"`, string(v))
+	for _, keys := range [][]string{{"z"}, {"a", "z"}, {"a", "c", "z"}, {"a", "b", "z"}} {
+		_, ok = Get(data, keys...)
+		require.False(t, ok, keys)
+	}
+	_, ok = Get(nil, "a")
+	require.False(t, ok)
+}

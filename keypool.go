@@ -1,0 +1,545 @@
+package deepseek
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Account is a DeepSeek account: what limits, balance and context cache belong
+// to. Its keys are interchangeable; more of them add no capacity.
+type Account struct {
+	// Name is what errors, logs and statistics call it. Default "account-1" and so on.
+	Name string
+	// Keys are its API keys, at least one. They are never printed.
+	Keys []string
+	// MaxConcurrency is how many calls it may have in flight for each model.
+	// Default 0: learn. Then it starts at the number that DeepSeek publishes (2500
+	// for deepseek-flash, 500 for the others) and follows what the server says.
+	MaxConcurrency int
+	// Weight is its share of the load beside other accounts. Default 1.
+	Weight int
+}
+
+// String names the account and the fingerprints of its keys.
+func (a Account) String() string {
+	prints := make([]string, len(a.Keys))
+	for i, k := range a.Keys {
+		prints[i] = "#" + fingerprint(k)
+	}
+	return a.Name + "[" + strings.Join(prints, " ") + "]"
+}
+
+// GoString is String, so that %#v tells no key either.
+func (a Account) GoString() string { return a.String() }
+
+// LogValue is String, for log/slog.
+func (a Account) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// fingerprint names a key without telling anything of it.
+func fingerprint(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:4])
+}
+
+// Pool is a set of accounts that calls are spread over.
+//
+// Each call goes to the account with the largest free share of its limit for
+// the call's model; among equals they take turns. The limit, of requests in
+// flight for an account and model, is learned (see [Account]). A key that is
+// rejected (401) is put aside for 10 minutes, an account without money (402)
+// until its balance says otherwise, or 5 minutes; a key that is forbidden (403)
+// for 30 seconds; an account that is told to come back later (429 with
+// Retry-After) for that long. In all these cases the call goes on to another at
+// once, if there is one.
+//
+// Accounts and keys may be added, removed, disabled and enabled at any time;
+// calls in flight end normally. A Pool is safe for concurrent use, and the cost
+// of its choice does not depend on how many keys it has.
+type Pool struct {
+	models byModel[*modelPool]
+
+	accounts atomic.Pointer[[]*account] // replaced, never changed
+
+	mu     sync.Mutex // held to change the pool
+	named  int        // how many accounts were given a name by default
+	byName map[string]*account
+	byKey  map[string]*account
+
+	checkAt atomic.Int64 // when an account's balance is to be looked at; farFuture: never
+}
+
+// NewPool returns a pool of accounts. It refuses an account without a key, and
+// one whose name or key is there already.
+func NewPool(accounts ...Account) (*Pool, error) {
+	p := &Pool{byName: map[string]*account{}, byKey: map[string]*account{}}
+	p.checkAt.Store(farFuture)
+	all := make([]*account, 0, len(accounts))
+	for _, a := range accounts {
+		acct, err := p.enlist(a)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, acct)
+	}
+	p.accounts.Store(&all)
+	return p, nil
+}
+
+// Middleware is the pool as a layer: it gives each call an account and key, and
+// fails over. It sets the Authorization header, or x-api-key on the Anthropic
+// paths, whatever the caller had put there. A call for which there is no room
+// is refused with an error that matches [ErrQueueFull]; under a layer made by
+// [NewQueue] it waits there. With no usable account at all it is refused with a
+// [*NoAccountError]. Keys are sent to whatever place the request is for: put the
+// layer of [NewOrigin] above.
+func (p *Pool) Middleware() Middleware { return layer(p.do) }
+
+func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	var (
+		m     = p.model(c.model)
+		last  *http.Response // of an account or key that could not serve this call
+		had   []*slot        // that said 429 to this call
+		busy  *http.Response // the 429, if one did
+		check *balanceCheck  // beside the call; nil: none
+	)
+	defer func() { check.end() }()
+	for forbiddens := 0; ; {
+		permit, err := m.acquire(c, had)
+		if err != nil {
+			if busy != nil { // not the 401 of another: with room it can be served
+				return busy, nil
+			}
+			if last != nil {
+				return last, nil
+			}
+			if errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
+				continue
+			}
+			return nil, err
+		}
+		if last != nil {
+			if !c.mayTryAgain() {
+				permit.finish(c, verdict{outcome: cancelled})
+				return last, nil
+			}
+			c.used++
+			if req, err = c.again(req); err != nil {
+				permit.finish(c, verdict{outcome: cancelled})
+				return last, nil
+			}
+			if last != busy {
+				discard(last)
+			}
+			last = nil
+		}
+		if at := p.checkAt.Load(); check == nil && at != farFuture && time.Now().UnixNano() >= at {
+			check = p.checkBeside(c, next, req)
+		}
+		resp, err := through(next, permit.sign(req), c, permit)
+		if err != nil {
+			return nil, err
+		}
+		resp.Request = req // without the key: SDKs put it into their errors
+		switch judge(resp, nil).outcome {
+		case forbidden:
+			if forbiddens++; forbiddens > 1 {
+				return resp, nil
+			}
+		case throttled:
+			had, busy = append(had, permit.slot), resp
+		case unauthorized, broke:
+		default:
+			check.endWith(c, resp)
+			return resp, nil
+		}
+		settle(resp)
+		last = resp
+	}
+}
+
+// model returns the accounts as they stand for one model.
+func (p *Pool) model(model string) *modelPool {
+	return p.models.get(model, func(model string) *modelPool {
+		m := &modelPool{pool: p, model: model}
+		m.thaw.Store(farFuture)
+		m.bench.Store(newBench(m, nil, *p.accounts.Load()))
+		return m
+	})
+}
+
+// Add adds an account.
+func (p *Pool) Add(a Account) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	acct, err := p.enlist(a)
+	if err != nil {
+		return err
+	}
+	p.setAccounts(append(slices.Clone(*p.accounts.Load()), acct))
+	return nil
+}
+
+// enlist checks an account and takes down its name and keys. p.mu is held.
+func (p *Pool) enlist(a Account) (*account, error) {
+	name := a.Name
+	if name == "" {
+		p.named++
+		name = "account-" + strconv.Itoa(p.named)
+	}
+	field := "Account " + strconv.Quote(name)
+	switch {
+	case len(a.Keys) == 0:
+		return nil, badConfig(field+".Keys", "", "must hold at least one key")
+	case a.MaxConcurrency < 0:
+		return nil, badConfig(field+".MaxConcurrency", a.MaxConcurrency, "must not be negative")
+	case a.Weight < 0:
+		return nil, badConfig(field+".Weight", a.Weight, "must not be negative")
+	case p.byName[name] != nil:
+		return nil, badConfig(field+".Name", name, "is taken by another account")
+	}
+	acct := &account{pool: p, name: name, max: a.MaxConcurrency, weight: cmp.Or(a.Weight, 1)}
+	keys := make([]*apiKey, len(a.Keys))
+	for i, k := range a.Keys {
+		if err := p.checkKey(fmt.Sprintf("%s.Keys[%d]", field, i), k); err != nil {
+			for _, taken := range a.Keys[:i] {
+				delete(p.byKey, taken)
+			}
+			return nil, err
+		}
+		p.byKey[k] = acct
+		keys[i] = newKey(k)
+	}
+	acct.keys.Store(newKeyring(keys))
+	p.byName[name] = acct
+	return acct, nil
+}
+
+// checkKey refuses what cannot be a key, or is in the pool already. p.mu is held.
+func (p *Pool) checkKey(field, k string) error {
+	if strings.TrimSpace(k) == "" {
+		return badConfig(field, "", "is empty")
+	}
+	for i := range len(k) {
+		if k[i] <= ' ' || k[i] >= 0x7f {
+			return badConfig(field, "", fmt.Sprintf("has a blank, control or non-ASCII character at position %d", i))
+		}
+	}
+	if a := p.byKey[k]; a != nil {
+		return badConfig(field, "#"+fingerprint(k), "is in account "+strconv.Quote(a.name)+" already")
+	}
+	return nil
+}
+
+// find returns the account of that name, or nil. p.mu is held.
+func (p *Pool) find(name string) *account { return p.byName[name] }
+
+// setAccounts replaces the set of accounts. p.mu is held.
+func (p *Pool) setAccounts(accounts []*account) {
+	p.accounts.Store(&accounts)
+	for _, m := range p.models.all() {
+		m.bench.Store(newBench(m, m.bench.Load(), accounts))
+		m.lane.room()
+	}
+}
+
+// Remove removes an account. Its calls in flight end normally.
+func (p *Pool) Remove(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.find(name)
+	if a == nil {
+		return unknownAccount(name)
+	}
+	a.disabled.Store(true)
+	delete(p.byName, name)
+	for _, k := range a.ring().keys {
+		delete(p.byKey, k.plain[0])
+	}
+	p.setAccounts(slices.DeleteFunc(slices.Clone(*p.accounts.Load()), func(b *account) bool { return a == b }))
+	return nil
+}
+
+// AddKey adds a key to an account.
+func (p *Pool) AddKey(account, key string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.find(account)
+	if a == nil {
+		return unknownAccount(account)
+	}
+	if err := p.checkKey("key", key); err != nil {
+		return err
+	}
+	p.byKey[key] = a
+	a.setKeys(append(slices.Clone(a.ring().keys), newKey(key)))
+	return nil
+}
+
+// RemoveKey removes a key, told by itself or by its fingerprint, from an
+// account. An account without keys is not used.
+func (p *Pool) RemoveKey(account, key string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.find(account)
+	if a == nil {
+		return unknownAccount(account)
+	}
+	key = strings.TrimPrefix(key, "#")
+	var left []*apiKey
+	for _, k := range a.ring().keys {
+		if k.fingerprint != key && k.plain[0] != key {
+			left = append(left, k)
+			continue
+		}
+		delete(p.byKey, k.plain[0])
+	}
+	if len(left) == len(a.ring().keys) {
+		return badConfig("key", "", "is not in account "+strconv.Quote(account))
+	}
+	a.setKeys(left)
+	return nil
+}
+
+// Disable puts an account aside until Enable is called.
+func (p *Pool) Disable(account string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.find(account)
+	if a == nil {
+		return unknownAccount(account)
+	}
+	a.disabled.Store(true)
+	return nil
+}
+
+// Enable makes an account usable at once, with all its keys, whatever put it
+// or them aside.
+func (p *Pool) Enable(account string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.find(account)
+	if a == nil {
+		return unknownAccount(account)
+	}
+	a.enable()
+	return nil
+}
+
+func unknownAccount(name string) error {
+	return badConfig("account", strconv.Quote(name), "is not in the pool")
+}
+
+// farFuture stands for never in times kept as nanoseconds since 1970.
+const farFuture = int64(1<<63 - 1)
+
+// modelPool is the pool as it stands for one model.
+type modelPool struct {
+	pool   *Pool
+	model  string
+	bench  atomic.Pointer[bench]
+	cursor atomic.Uint32
+	thaw   atomic.Int64 // the next time at which a slot put aside is due to come back
+	lane   lane
+}
+
+// bench is the accounts' slots, and which of them are worth asking.
+type bench struct {
+	slots []*slot
+	ready readySet
+}
+
+// newBench seats the accounts; those that sat on the old bench keep their slots.
+func newBench(m *modelPool, old *bench, accounts []*account) *bench {
+	b := &bench{slots: make([]*slot, len(accounts)), ready: newReadySet(len(accounts))}
+	if old == nil {
+		old = &bench{}
+	}
+	kept := make(map[*account]*slot, len(old.slots))
+	for _, s := range old.slots {
+		kept[s.account] = s
+	}
+	for i, a := range accounts {
+		s := kept[a]
+		if s == nil {
+			s = newSlot(m, a)
+		}
+		b.slots[i] = s
+		s.sit(b, i)
+		b.ready.set(i)
+	}
+	return b
+}
+
+// candidates is how many ready slots a choice looks at: all of a small pool,
+// and enough of a large one to come close to the least loaded.
+const candidates = 8
+
+// acquire finds the call an account with room and takes the room.
+func (m *modelPool) acquire(c *call, except []*slot) (*permit, error) {
+	seq := m.lane.seq.Load()
+	now := time.Now()
+	if !m.lane.admits(c) {
+		return nil, &noRoom{lane: &m.lane, seq: seq, what: m.describe, look: m.nextThaw(now)}
+	}
+	if now.UnixNano() >= m.thaw.Load() {
+		m.thawDue(now)
+	}
+	b := m.bench.Load()
+	for range len(b.slots) + 1 {
+		s := m.choose(b, except)
+		if s == nil {
+			break
+		}
+		if p := s.take(c, now); p != nil {
+			m.lane.admitted(c)
+			return p, nil
+		}
+	}
+	return nil, m.refusal(seq, now)
+}
+
+// choose returns the ready slot with the largest free share.
+func (m *modelPool) choose(b *bench, except []*slot) *slot {
+	n := len(b.slots)
+	if n == 0 {
+		return nil
+	}
+	var best *slot
+	start := int(m.cursor.Add(1)) % n
+	for i, seen := b.ready.next(start), 0; i >= 0 && seen < candidates; {
+		if s := b.slots[i]; !slices.Contains(except, s) {
+			if best == nil || s.freer(best) {
+				best = s
+			}
+			seen++
+		}
+		// On to the next, until we are round.
+		following := b.ready.next((i + 1) % n)
+		if following < 0 || distance(start, following, n) <= distance(start, i, n) {
+			break
+		}
+		i = following
+	}
+	return best
+}
+
+// distance is how far i comes after start, going round n places.
+func distance(start, i, n int) int { return (i - start + n) % n }
+
+// thawDue has every slot that was put aside looked at again.
+func (m *modelPool) thawDue(now time.Time) {
+	m.thaw.Store(farFuture)
+	b := m.bench.Load()
+	for i, s := range b.slots {
+		if until := s.asideUntil(now); until > now.UnixNano() {
+			if until != farFuture {
+				lower(&m.thaw, until)
+			}
+			continue
+		}
+		b.ready.set(i)
+	}
+}
+
+func (m *modelPool) nextThaw(now time.Time) time.Time {
+	if t := m.thaw.Load(); t != farFuture {
+		return time.Unix(0, max(t, now.UnixNano()+1))
+	}
+	return time.Time{}
+}
+
+// refusal says why no account can take a call now.
+func (m *modelPool) refusal(seq uint64, now time.Time) error {
+	b := m.bench.Load()
+	anyFull, anyCooling := false, false
+	soonest := farFuture // that one put aside comes back
+	counts := map[State]int{}
+	for _, s := range b.slots {
+		state, until := s.state(now)
+		counts[state]++
+		switch state {
+		case StateActive, StateOnTrial:
+			anyFull = true
+		case StateCooling:
+			anyCooling = true
+		}
+		if until > now.UnixNano() {
+			soonest = min(soonest, until)
+		}
+	}
+	if anyFull || anyCooling {
+		e := &noRoom{lane: &m.lane, seq: seq, what: m.describe, look: m.nextThaw(now)}
+		if !anyFull && soonest != farFuture {
+			e.look, e.sure = time.Unix(0, soonest), true
+		}
+		return e
+	}
+	e := &NoAccountError{Model: m.model, Reason: reasons(counts), causes: causes(counts)}
+	if soonest != farFuture {
+		e.RetryIn = time.Duration(soonest - now.UnixNano())
+	}
+	return e
+}
+
+// describe says what there is no room in.
+func (m *modelPool) describe() string {
+	b := m.bench.Load()
+	now := time.Now()
+	inFlight, limit := 0, 0
+	counts := map[State]int{}
+	for _, s := range b.slots {
+		state, _ := s.state(now)
+		counts[state]++
+		n, max := s.load()
+		inFlight += n
+		if state == StateActive {
+			limit += max
+		}
+	}
+	text := fmt.Sprintf("%d of %d calls in flight", inFlight, limit)
+	if m.model != "" {
+		text += " for " + m.model
+	}
+	return text + " (" + reasons(counts) + ")"
+}
+
+// reasons counts the accounts by state: "2 accounts: 1 active, 1 out of balance".
+func reasons(counts map[State]int) string {
+	total := 0
+	var parts []string
+	for _, s := range []State{StateActive, StateOnTrial, StateCooling, StateOutOfBalance, StateUnauthorized, StateDisabled} {
+		if n := counts[s]; n > 0 {
+			total += n
+			parts = append(parts, strconv.Itoa(n)+" "+string(s))
+		}
+	}
+	switch total {
+	case 0:
+		return "the pool is empty"
+	case 1:
+		return "1 account: " + strings.TrimPrefix(parts[0], "1 ")
+	}
+	return strconv.Itoa(total) + " accounts: " + strings.Join(parts, ", ")
+}
+
+// causes are the errors that a lack of accounts stands for.
+func causes(counts map[State]int) (errs []error) {
+	if counts[StateOutOfBalance] > 0 {
+		errs = append(errs, ErrInsufficientBalance)
+	}
+	if counts[StateUnauthorized] > 0 {
+		errs = append(errs, ErrAuthentication)
+	}
+	return errs
+}

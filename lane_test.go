@@ -1,0 +1,324 @@
+package deepseek
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// heldBase keeps every request until release is called; it notes their order.
+type heldBase struct {
+	mu      sync.Mutex
+	order   []string
+	waiting []chan error
+}
+
+func (b *heldBase) RoundTrip(req *http.Request) (*http.Response, error) {
+	ch := make(chan error, 1)
+	b.mu.Lock()
+	b.order = append(b.order, req.URL.Path)
+	b.waiting = append(b.waiting, ch)
+	b.mu.Unlock()
+	select {
+	case err := <-ch:
+		if err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
+}
+
+func (b *heldBase) release(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) > 0 {
+		b.waiting[0] <- err
+		b.waiting = b.waiting[1:]
+	}
+}
+
+func (b *heldBase) seen() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.order...)
+}
+
+// do sends a GET for /name and reads the answer to its end.
+func do(ctx context.Context, rt http.RoundTripper, name string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/"+name, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+func limited(t *testing.T, n int, q Queue, base http.RoundTripper) (http.RoundTripper, *limit, *waitingRoom) {
+	room, err := newWaitingRoom(q)
+	require.NoError(t, err)
+	l, err := newLimit(n)
+	require.NoError(t, err)
+	return Chain(layer(room.do), layer(l.do))(base), l, room
+}
+
+func TestQueueIsFirstComeFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, l, room := limited(t, 1, Queue{}, base)
+		var want []string
+		for i := range 50 {
+			name := fmt.Sprintf("call%02d", i)
+			want = append(want, "/"+name)
+			go func() { _ = do(t.Context(), rt, name) }()
+			synctest.Wait()
+		}
+		require.EqualValues(t, 49, room.length.Load())
+		for range 50 {
+			base.release(nil)
+			synctest.Wait()
+		}
+		require.Equal(t, want, base.seen())
+		require.Zero(t, l.inFlight.Load())
+		require.Zero(t, room.length.Load())
+	})
+}
+
+func TestQueueNewcomersDoNotOvertake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, _, _ := limited(t, 1, Queue{}, base)
+		go func() { _ = do(t.Context(), rt, "holder") }()
+		synctest.Wait()
+		go func() { _ = do(t.Context(), rt, "waiter") }()
+		synctest.Wait()
+		// The holder leaves and a newcomer comes in the same instant.
+		base.release(nil)
+		go func() { _ = do(t.Context(), rt, "newcomer") }()
+		synctest.Wait()
+		require.Equal(t, []string{"/holder", "/waiter"}, base.seen())
+		base.release(nil)
+		synctest.Wait()
+		require.Equal(t, []string{"/holder", "/waiter", "/newcomer"}, base.seen())
+		base.release(nil)
+		synctest.Wait()
+	})
+}
+
+func TestQueueCancelledWaiterLeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, l, room := limited(t, 1, Queue{}, base)
+		go func() { _ = do(t.Context(), rt, "holder") }()
+		synctest.Wait()
+		why := errors.New("the user pressed stop")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		errs := make(chan error, 1)
+		go func() { errs <- do(ctx, rt, "first") }()
+		synctest.Wait()
+		go func() { _ = do(t.Context(), rt, "second") }()
+		synctest.Wait()
+		cancel(why)
+		err := <-errs
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, why)
+		base.release(nil)
+		synctest.Wait()
+		require.Equal(t, []string{"/holder", "/second"}, base.seen())
+		base.release(nil)
+		synctest.Wait()
+		require.Zero(t, l.inFlight.Load())
+		require.Zero(t, room.length.Load())
+	})
+}
+
+// A waiter that is cancelled in the very moment it is woken passes its turn on.
+func TestQueueCancelRacingWithTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 200 {
+			base := &heldBase{}
+			rt, l, _ := limited(t, 1, Queue{}, base)
+			go func() { _ = do(t.Context(), rt, "holder") }()
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { _ = do(ctx, rt, "cancelled") }()
+			synctest.Wait()
+			done := make(chan struct{})
+			go func() { _ = do(t.Context(), rt, "last"); close(done) }()
+			synctest.Wait()
+			go cancel()
+			go base.release(nil)
+			synctest.Wait()
+			for range 2 { // the cancelled one may have got as far as the base
+				base.release(nil)
+				synctest.Wait()
+			}
+			select {
+			case <-done:
+			default:
+				t.Fatal("the last waiter was forgotten")
+			}
+			require.Zero(t, l.inFlight.Load())
+		}
+	})
+}
+
+func TestQueueBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, _, room := limited(t, 1, Queue{MaxLength: 1, MaxWait: time.Minute}, base)
+		go func() { _ = do(t.Context(), rt, "holder") }()
+		synctest.Wait()
+		errs := make(chan error, 1)
+		go func() { errs <- do(t.Context(), rt, "waiter") }()
+		synctest.Wait()
+
+		err := do(t.Context(), rt, "too many")
+		require.ErrorIs(t, err, ErrQueueFull)
+		require.ErrorContains(t, err, "1 of at most 1 calls in flight")
+
+		start := time.Now()
+		err = <-errs
+		require.Equal(t, time.Minute, time.Since(start))
+		require.ErrorIs(t, err, ErrQueueFull)
+		require.ErrorContains(t, err, "waited too long after 60s")
+		require.Zero(t, room.length.Load())
+		base.release(nil)
+		synctest.Wait()
+	})
+}
+
+func TestQueueNegativeLengthRefusesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, _, _ := limited(t, 1, Queue{MaxLength: -1}, base)
+		go func() { _ = do(t.Context(), rt, "holder") }()
+		synctest.Wait()
+		require.ErrorIs(t, do(t.Context(), rt, "next"), ErrQueueFull)
+		base.release(nil)
+		synctest.Wait()
+		go func() { _ = do(t.Context(), rt, "after") }()
+		synctest.Wait()
+		require.Equal(t, []string{"/holder", "/after"}, base.seen())
+		base.release(nil)
+		synctest.Wait()
+	})
+}
+
+// Once the line's pace is known, a call that could not be served before its
+// deadline is told so at once, and one that could is not.
+func TestQueueRefusesHopelessDeadlineAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt, _, _ := limited(t, 1, Queue{}, slowBase(time.Second))
+		var wg sync.WaitGroup
+		for range 40 { // a line that moves by one a second
+			wg.Go(func() { _ = do(t.Context(), rt, "load") })
+		}
+		time.Sleep(20500 * time.Millisecond)
+		// About 19 are in line now.
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err := do(ctx, rt, "hopeless")
+		require.ErrorIs(t, err, ErrQueueFull)
+		require.ErrorContains(t, err, "deadline")
+		require.Zero(t, time.Since(start))
+		ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		require.NoError(t, do(ctx, rt, "fine"))
+		wg.Wait()
+	})
+}
+
+// slowBase answers everything after so long.
+type slowBase time.Duration
+
+func (b slowBase) RoundTrip(req *http.Request) (*http.Response, error) {
+	select {
+	case <-time.After(time.Duration(b)):
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
+}
+
+func TestLimitAloneRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		m, err := NewLimit(2)
+		require.NoError(t, err)
+		rt := m(base)
+		for range 2 {
+			go func() { _ = do(t.Context(), rt, "x") }()
+		}
+		synctest.Wait()
+		require.ErrorIs(t, do(t.Context(), rt, "third"), ErrQueueFull)
+		base.release(nil)
+		base.release(errors.New("reset"))
+		synctest.Wait()
+		go func() { _ = do(t.Context(), rt, "fourth") }()
+		synctest.Wait()
+		require.Len(t, base.seen(), 3)
+		base.release(nil)
+		synctest.Wait()
+	})
+}
+
+func TestLimitPermitComesBackAfterPanic(t *testing.T) {
+	l, err := newLimit(1)
+	require.NoError(t, err)
+	rt := layer(l.do)(roundTripper(func(*http.Request) (*http.Response, error) { panic("base") }))
+	require.Panics(t, func() { _ = do(t.Context(), rt, "x") })
+	require.Zero(t, l.inFlight.Load())
+}
+
+func TestRateLimitPacesAndWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		room, err := newWaitingRoom(Queue{})
+		require.NoError(t, err)
+		r, err := newRateLimit(2, 3)
+		require.NoError(t, err)
+		rt := Chain(layer(room.do), layer(r.do))(base)
+		for i := range 9 {
+			go func() { _ = do(t.Context(), rt, fmt.Sprint(i)) }()
+			synctest.Wait()
+		}
+		require.Len(t, base.seen(), 3, "the burst")
+		time.Sleep(1600 * time.Millisecond)
+		require.Len(t, base.seen(), 6, "two a second")
+		time.Sleep(1500 * time.Millisecond)
+		require.Equal(t, []string{"/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7", "/8"}, base.seen())
+		for range 9 {
+			base.release(nil)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestRateLimitRefusesHopelessDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room, err := newWaitingRoom(Queue{})
+		require.NoError(t, err)
+		r, err := newRateLimit(0.1, 1)
+		require.NoError(t, err)
+		rt := Chain(layer(room.do), layer(r.do))(slowBase(0))
+		require.NoError(t, do(t.Context(), rt, "first"))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		start := time.Now()
+		require.ErrorIs(t, do(ctx, rt, "second"), ErrQueueFull)
+		require.Zero(t, time.Since(start))
+	})
+}

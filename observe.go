@@ -1,0 +1,279 @@
+package deepseek
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Observer is told what happens to calls. Every field may be nil. The functions
+// are called with no lock held, on the goroutine of the call they speak of (the
+// end of a stream: on whichever goroutine ended it), so they must be quick, must
+// not block, and must be safe for concurrent use. They may call Stats.
+type Observer struct {
+	// CallStart: a call enters the transport.
+	CallStart func(CallStartEvent)
+	// CallEnd: a call is over; for a stream when it was read to its end, broke,
+	// or was closed.
+	CallEnd func(CallEndEvent)
+	// Attempt: an attempt has brought its first data, its whole answer, or failed.
+	Attempt func(AttemptEvent)
+	// Wait: a call waits before its next attempt, or has waited for room.
+	Wait func(WaitEvent)
+	// Cooldown: an account or key is put aside, or comes back.
+	Cooldown func(CooldownEvent)
+	// Limit: the learned limit of an account and model has changed.
+	Limit func(LimitEvent)
+	// Breaker: a circuit has changed its state.
+	Breaker func(BreakerEvent)
+}
+
+// CallStartEvent is the beginning of a call.
+type CallStartEvent struct {
+	Context context.Context // the caller's
+	Method  string
+	Path    string
+	Model   string // empty if the body names none
+	Stream  bool
+}
+
+// CallEndEvent is the end of a call.
+type CallEndEvent struct {
+	CallStartEvent
+	Status    int   // of the response that the caller got; 0 if it got none
+	Err       error // why there was none, or why it is not complete
+	Attempts  Attempts
+	Usage     *Usage        // nil if the answer told none
+	FirstData time.Duration // until the caller got the response, at its first data if it is a stream
+	Duration  time.Duration
+	Cancelled bool // the caller gave up, or closed a stream before its end
+}
+
+// AttemptEvent is one attempt of a call.
+type AttemptEvent struct {
+	Context context.Context
+	Model   string
+	Attempt
+}
+
+// WaitEvent is a wait of a call.
+type WaitEvent struct {
+	Context context.Context
+	Model   string
+	Reason  string // such as "retry after fault" or "room: …"
+	Wait    time.Duration
+}
+
+// CooldownEvent is an account or key that is put aside or comes back.
+type CooldownEvent struct {
+	Account string
+	Key     string // fingerprint; empty if it is the whole account
+	Model   string // empty if it is all models
+	State   State  // what it is now
+	Cause   string // such as "401", "402", "balance", "added by hand"
+	For     time.Duration
+}
+
+// LimitEvent is a change of a learned limit.
+type LimitEvent struct {
+	Account  string
+	Model    string
+	From, To int
+	InFlight int
+}
+
+// BreakerEvent is a change of a circuit's state.
+type BreakerEvent struct {
+	Endpoint string
+	Model    string
+	From, To BreakerState
+	OpenFor  time.Duration // when To is open
+}
+
+// NewObserve returns the layer that tells observers of calls. What the layers
+// below it have to tell reaches them through it.
+func NewObserve(observers ...Observer) Middleware {
+	w := watchers(observers)
+	return layer(func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+		return w.do(next, c, req)
+	})
+}
+
+// watchers are the observers of a call. A nil one costs nothing.
+type watchers []Observer
+
+func (w watchers) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	if len(w) == 0 {
+		return next.RoundTrip(req)
+	}
+	c.watch = append(c.watch, w...)
+	began := time.Now()
+	start := CallStartEvent{Context: c.Context, Method: req.Method, Path: req.URL.Path, Model: c.model, Stream: c.stream}
+	for i := range w {
+		if w[i].CallStart != nil {
+			w[i].CallStart(start)
+		}
+	}
+	o := &observation{watchers: w, began: began, event: CallEndEvent{CallStartEvent: start}}
+	returned := false
+	defer func() {
+		if !returned {
+			o.finish(c, verdict{outcome: cancelled})
+		}
+	}()
+	resp, err := next.RoundTrip(req)
+	returned = true
+	o.event.FirstData = time.Since(o.began)
+	if err != nil {
+		o.event.Err = err
+		o.finish(c, judge(nil, err))
+		return nil, err
+	}
+	o.event.Status = resp.StatusCode
+	atEnd(c, resp, o)
+	return resp, nil
+}
+
+// observation is a call that CallEnd has yet to tell of.
+type observation struct {
+	watchers watchers
+	began    time.Time
+	event    CallEndEvent
+}
+
+func (o *observation) finish(c *call, v verdict) {
+	e := o.event
+	e.Attempts = c.trail()
+	e.Duration = time.Since(o.began)
+	e.Cancelled = v.outcome == cancelled
+	c.mu.Lock()
+	e.Usage = c.usage
+	if e.Err == nil {
+		e.Err = c.broke
+	}
+	c.mu.Unlock()
+	for i := range o.watchers {
+		if o.watchers[i].CallEnd != nil {
+			o.watchers[i].CallEnd(e)
+		}
+	}
+}
+
+func (w watchers) attempt(c *call, a Attempt) {
+	for i := range w {
+		if w[i].Attempt != nil {
+			w[i].Attempt(AttemptEvent{Context: c.Context, Model: c.model, Attempt: a})
+		}
+	}
+}
+
+func (w watchers) wait(c *call, reason string, d time.Duration) {
+	for i := range w {
+		if w[i].Wait != nil {
+			w[i].Wait(WaitEvent{Context: c.Context, Model: c.model, Reason: reason, Wait: d})
+		}
+	}
+}
+
+func (w watchers) cooldown(e CooldownEvent) {
+	for i := range w {
+		if w[i].Cooldown != nil {
+			w[i].Cooldown(e)
+		}
+	}
+}
+
+func (w watchers) limit(e *LimitEvent) {
+	if e == nil {
+		return
+	}
+	for i := range w {
+		if w[i].Limit != nil {
+			w[i].Limit(*e)
+		}
+	}
+}
+
+func (w watchers) breaker(e *BreakerEvent) {
+	if e == nil {
+		return
+	}
+	for i := range w {
+		if w[i].Breaker != nil {
+			w[i].Breaker(*e)
+		}
+	}
+}
+
+// logObserver is an observer that logs: what an operator must act on or know
+// at Warn, what the layers do about faults at Info, the rest at Debug.
+func logObserver(l *slog.Logger) Observer {
+	return Observer{
+		CallEnd: func(e CallEndEvent) {
+			level, msg := slog.LevelDebug, "call answered"
+			switch {
+			case e.Cancelled:
+				msg = "call cancelled"
+			case e.Err != nil || e.Status >= 400:
+				level, msg = slog.LevelWarn, "call failed"
+			case len(e.Attempts) > 1:
+				level, msg = slog.LevelInfo, "call answered after retrying"
+			}
+			if !l.Enabled(e.Context, level) {
+				return
+			}
+			attrs := []slog.Attr{
+				slog.String("path", e.Path), slog.String("model", e.Model), slog.Int("status", e.Status),
+				slog.Duration("first_data", e.FirstData), slog.Duration("duration", e.Duration),
+				slog.String("trail", e.Attempts.String()),
+			}
+			if e.Err != nil {
+				attrs = append(attrs, slog.String("error", e.Err.Error()))
+			}
+			if u := e.Usage; u != nil {
+				attrs = append(attrs, slog.Int("prompt_tokens", u.PromptTokens), slog.Int("completion_tokens", u.CompletionTokens),
+					slog.Int("cache_hit_tokens", u.PromptCacheHitTokens))
+			}
+			l.LogAttrs(e.Context, level, msg, attrs...)
+		},
+		Wait: func(e WaitEvent) {
+			l.LogAttrs(e.Context, slog.LevelDebug, "waiting", slog.String("reason", e.Reason),
+				slog.String("model", e.Model), slog.Duration("wait", e.Wait))
+		},
+		Attempt: func(e AttemptEvent) {
+			level := slog.LevelDebug
+			if e.Err != nil || e.Status >= 400 {
+				level = slog.LevelInfo
+			}
+			if l.Enabled(e.Context, level) {
+				l.LogAttrs(e.Context, level, "attempt", slog.String("model", e.Model), slog.String("outcome", e.Attempt.String()),
+					slog.String("trace_id", e.TraceID))
+			}
+		},
+		Cooldown: func(e CooldownEvent) {
+			level := slog.LevelWarn
+			if e.State == StateActive {
+				level = slog.LevelInfo
+			}
+			l.LogAttrs(context.Background(), level, "account state", slog.String("account", e.Account), slog.String("key", e.Key),
+				slog.String("model", e.Model), slog.String("state", string(e.State)), slog.String("cause", e.Cause), slog.Duration("for", e.For))
+		},
+		Limit: func(e LimitEvent) {
+			level := slog.LevelDebug
+			if e.To < e.From {
+				level = slog.LevelInfo
+			}
+			l.LogAttrs(context.Background(), level, "learned limit", slog.String("account", e.Account), slog.String("model", e.Model),
+				slog.Int("from", e.From), slog.Int("to", e.To), slog.Int("in_flight", e.InFlight))
+		},
+		Breaker: func(e BreakerEvent) {
+			level := slog.LevelInfo
+			if e.To == BreakerOpen {
+				level = slog.LevelWarn
+			}
+			l.LogAttrs(context.Background(), level, "breaker", slog.String("endpoint", e.Endpoint), slog.String("model", e.Model),
+				slog.String("from", string(e.From)), slog.String("to", string(e.To)), slog.Duration("open_for", e.OpenFor))
+		},
+	}
+}

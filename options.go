@@ -1,0 +1,243 @@
+package deepseek
+
+import (
+	"cmp"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// Option configures [New], [NewHTTPClient] and [NewTransport]. Options may be
+// given in any order; of two that set the same thing the later one counts.
+type Option interface {
+	apply(*config) error
+}
+
+type optionFunc func(*config) error
+
+func (f optionFunc) apply(c *config) error { return f(c) }
+
+// WithOptions makes one option of several.
+func WithOptions(opts ...Option) Option {
+	return optionFunc(func(c *config) error {
+		for _, o := range opts {
+			if o == nil {
+				continue
+			}
+			if err := o.apply(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Where calls go, and with which keys.
+
+// WithAPIKeys adds keys, each as an account of its own. For several keys of one
+// account use [WithAccounts]: they share its limit. Default: the environment's
+// DEEPSEEK_API_KEY, or DEEPSEEK_API_KEYS, separated by commas.
+func WithAPIKeys(keys ...string) Option {
+	return optionFunc(func(c *config) error {
+		for _, k := range keys {
+			c.accounts = append(c.accounts, Account{Keys: []string{k}})
+		}
+		if len(keys) == 0 {
+			return badConfig("APIKeys", "", "must hold at least one key")
+		}
+		return nil
+	})
+}
+
+// WithAccounts adds accounts. Default: see [WithAPIKeys].
+func WithAccounts(accounts ...Account) Option {
+	return optionFunc(func(c *config) error {
+		if len(accounts) == 0 {
+			return badConfig("Accounts", "", "must hold at least one account")
+		}
+		c.accounts = append(c.accounts, accounts...)
+		return nil
+	})
+}
+
+// WithBaseURL sets the endpoint. Default: the environment's DEEPSEEK_BASE_URL,
+// else https://api.deepseek.com. Requests for any other scheme, host or port
+// are refused.
+func WithBaseURL(url string) Option {
+	return optionFunc(func(c *config) error { c.baseURL = url; return nil })
+}
+
+// How many calls at a time.
+
+// WithMaxConcurrency limits the calls in flight over all accounts and models.
+// Default: no limit beside those of the accounts, which are learned.
+func WithMaxConcurrency(n int) Option {
+	return optionFunc(func(c *config) error {
+		if n < 1 {
+			return badConfig("MaxConcurrency", n, "must be at least 1")
+		}
+		c.maxConcurrency = n
+		return nil
+	})
+}
+
+// WithQueue says how calls wait for room. Default: the zero [Queue], 10,000
+// calls for up to 10 minutes.
+func WithQueue(q Queue) Option {
+	return optionFunc(func(c *config) error { c.queue = q; return nil })
+}
+
+// WithRateLimit starts at most perSecond requests a second after a burst.
+// Default: no such limit; DeepSeek has none.
+func WithRateLimit(perSecond float64, burst int) Option {
+	return optionFunc(func(c *config) error {
+		l, err := newRateLimit(perSecond, burst)
+		c.rateLimit = l
+		return err
+	})
+}
+
+// What happens on faults.
+
+// WithRetry says when calls are attempted again. Default: the zero [Retry], up
+// to 10 attempts.
+func WithRetry(r Retry) Option {
+	return optionFunc(func(c *config) error { c.retry, c.noRetry = r, false; return nil })
+}
+
+// WithoutRetry makes one attempt only, apart from going on to another key or
+// account when one was refused.
+func WithoutRetry() Option {
+	return optionFunc(func(c *config) error { c.noRetry = true; return nil })
+}
+
+// WithBreaker says when the endpoint is left alone. Default: the zero
+// [Breaker], which opens for 5 s when half of at least 20 calls in 30 s fail.
+func WithBreaker(b Breaker) Option {
+	return optionFunc(func(c *config) error { c.breaker, c.noBreaker = b, false; return nil })
+}
+
+// WithoutBreaker never leaves the endpoint alone.
+func WithoutBreaker() Option {
+	return optionFunc(func(c *config) error { c.noBreaker = true; return nil })
+}
+
+// WithTimeouts sets how long an answer may make no progress. Default: the zero
+// [Timeouts], 10 minutes to the first data, 120 s between data, 60 s of silence.
+func WithTimeouts(t Timeouts) Option {
+	return optionFunc(func(c *config) error { c.timeouts = t; return nil })
+}
+
+// What callers see.
+
+// WithErrorResponses returns local refusals (breaker open, queue full, no
+// account) as HTTP responses, 503 or 429, with a JSON error body, Retry-After
+// and "X-Should-Retry: false", in place of Go errors. openai-go then does not
+// retry them. Default: Go errors.
+func WithErrorResponses() Option {
+	return optionFunc(func(c *config) error { c.errorResponses = true; return nil })
+}
+
+// WithStreamComments passes the comments in streams, such as ": keep-alive", on
+// to the reader, once the first data has come. Default: they are left out,
+// because go-openai gives up after 150 of them.
+func WithStreamComments() Option {
+	return optionFunc(func(c *config) error { c.keepComments = true; return nil })
+}
+
+// WithoutValidation has the typed client send requests that DeepSeek is known
+// to reject, for other hosts that may not. Default: they are refused with a
+// [*RequestError].
+func WithoutValidation() Option {
+	return optionFunc(func(c *config) error { c.noValidate = true; return nil })
+}
+
+// WithLogger logs what happens to calls: at Warn what an operator should know
+// (failed calls, accounts put aside, an open breaker), at Info what was done
+// about faults, at Debug the rest. Prompts, answers and keys are never logged.
+// Default: nothing is logged.
+func WithLogger(l *slog.Logger) Option {
+	return optionFunc(func(c *config) error {
+		if l == nil {
+			return badConfig("Logger", "nil", "must not be nil")
+		}
+		c.observers = append(c.observers, logObserver(l))
+		return nil
+	})
+}
+
+// WithObserver adds an observer. Default: none, at no cost.
+func WithObserver(o Observer) Option {
+	return optionFunc(func(c *config) error { c.observers = append(c.observers, o); return nil })
+}
+
+// How requests are made.
+
+// WithTransport sets what requests are sent with at last. Default: an
+// *http.Transport with HTTP/2, 10 s to connect, 10 s for TLS, no limit on the
+// wait for headers (the server may queue a request for 10 minutes), and the
+// proxy that the environment names.
+func WithTransport(rt http.RoundTripper) Option {
+	return optionFunc(func(c *config) error {
+		if rt == nil {
+			return badConfig("Transport", "nil", "must not be nil")
+		}
+		c.base = rt
+		return nil
+	})
+}
+
+// WithMiddleware adds layers of the caller's own around a whole call, outside
+// of retry; the first is the outermost. To wrap single attempts, wrap what is
+// given to [WithTransport].
+func WithMiddleware(layers ...Middleware) Option {
+	return optionFunc(func(c *config) error {
+		for i, m := range layers {
+			if m == nil {
+				return badConfig("Middleware", i, "is nil")
+			}
+		}
+		c.middleware = append(c.middleware, layers...)
+		return nil
+	})
+}
+
+// config is what the options say.
+type config struct {
+	baseURL        string
+	accounts       []Account
+	maxConcurrency int
+	queue          Queue
+	rateLimit      *rateLimit
+	retry          Retry
+	noRetry        bool
+	breaker        Breaker
+	noBreaker      bool
+	timeouts       Timeouts
+	errorResponses bool
+	keepComments   bool
+	noValidate     bool
+	observers      watchers
+	base           http.RoundTripper
+	middleware     []Middleware
+}
+
+func newConfig(opts []Option) (*config, error) {
+	c := &config{}
+	if err := WithOptions(opts...).apply(c); err != nil {
+		return nil, err
+	}
+	c.baseURL = cmp.Or(c.baseURL, os.Getenv("DEEPSEEK_BASE_URL"), DefaultBaseURL)
+	if len(c.accounts) == 0 {
+		for _, k := range strings.Split(cmp.Or(os.Getenv("DEEPSEEK_API_KEY"), os.Getenv("DEEPSEEK_API_KEYS")), ",") {
+			if k = strings.TrimSpace(k); k != "" {
+				c.accounts = append(c.accounts, Account{Keys: []string{k}})
+			}
+		}
+	}
+	if len(c.accounts) == 0 {
+		return nil, badConfig("APIKeys", "", "there are none: use WithAPIKeys or WithAccounts, or set DEEPSEEK_API_KEY")
+	}
+	return c, nil
+}

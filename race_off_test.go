@@ -1,0 +1,5 @@
+//go:build !race
+
+package deepseek
+
+const raceEnabled = false

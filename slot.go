@@ -1,0 +1,395 @@
+package deepseek
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// publishedLimits are the concurrency limits of an account that DeepSeek
+// publishes, by model (https://api-docs.deepseek.com/quick_start/rate_limit).
+// The real ones follow the account's balance and may be far lower.
+var publishedLimits = map[string]int{
+	"deepseek-flash":    2500,
+	"deepseek-v4-flash": 2500,
+	"deepseek-v4-pro":   500,
+}
+
+const otherLimit = 500
+
+// A limit that is not known is approached: at first few calls are let out at
+// once, then twice as many each rampEvery, unless a 429 says where it is. So a
+// start under full load costs dozens of 429s and not thousands.
+const (
+	rampStart = 64
+	rampEvery = 500 * time.Millisecond
+)
+
+const (
+	decrease    = 0.9 // of the limit, on a 429 that tells no number
+	backOff     = 0.5 // the same, while the limit is only being approached
+	maxPatience = 8   // how many times slower growth gets at a limit that was confirmed
+	strikeAfter = 8   // 429s in a row that come in spite of room, before the account is given a rest
+	strikeFirst = 250 * time.Millisecond
+	strikeMost  = 30 * time.Second
+)
+
+// slot is what DeepSeek limits: an account for one model. It counts the calls
+// in flight and learns how many there may be.
+type slot struct {
+	model   *modelPool
+	account *account
+
+	// For choices, without the lock.
+	inFlight atomic.Int64
+	limit    atomic.Int64
+
+	// Guarded by mu.
+	mu        sync.Mutex
+	bench     *bench
+	place     int
+	max       int   // configured limit; 0: learn
+	ramp      int   // how many may be out while the limit is approached; 0: that is over
+	rampedAt  int64 // when it last doubled
+	peak      int   // most in flight since the last 429
+	epoch     uint64
+	wanted    bool // somebody was turned away for want of room since the limit last changed
+	successes int  // since then, while it was the bottleneck
+	refusedAt int  // the limit at the last 429
+	patience  int  // how many times slower to grow to it again
+	strikes   int  // generations in a row with a 429 while there was room by our count
+	coolUntil int64
+	answers   int64
+	refusals  int64
+}
+
+func newSlot(m *modelPool, a *account) *slot {
+	s := &slot{model: m, account: a, max: a.max, patience: 1}
+	limit := a.max
+	if limit == 0 {
+		s.ramp = rampStart
+		if limit = publishedLimits[m.model]; limit == 0 {
+			limit = otherLimit
+		}
+	}
+	s.limit.Store(int64(limit))
+	a.mu.Lock()
+	a.slots = append(a.slots, s)
+	a.mu.Unlock()
+	return s
+}
+
+// sit gives the slot its place on a bench.
+func (s *slot) sit(b *bench, i int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bench, s.place = b, i
+}
+
+// load is how many calls are in flight of how many there may be.
+func (s *slot) load() (inFlight, limit int) { return int(s.inFlight.Load()), int(s.limit.Load()) }
+
+// freer reports whether s has a larger free share than t, by weight.
+func (s *slot) freer(t *slot) bool {
+	sn, sl := s.load()
+	tn, tl := t.load()
+	return sn*tl*t.account.weight < tn*sl*s.account.weight
+}
+
+// permit is one call's place in a slot.
+type permit struct {
+	slot  *slot
+	key   *apiKey
+	epoch uint64
+	trial bool
+	told  int // the limit that a 429's text told; 0: none
+}
+
+// take takes a place for the call. Without room it clears the slot's place in
+// the set of those worth asking; what makes room sets it again.
+func (s *slot) take(c *call, now time.Time) *permit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.account
+	if until := s.asideUntilLocked(now); until > now.UnixNano() {
+		s.bench.ready.clear(s.place)
+		if until != farFuture {
+			lower(&s.model.thaw, until)
+		}
+		return nil
+	}
+	if !s.hasRoom(now) {
+		s.wanted = true
+		s.bench.ready.clear(s.place)
+		if s.ramp > 0 {
+			lower(&s.model.thaw, s.rampedAt+int64(rampEvery))
+		}
+		return nil
+	}
+	k, until := a.pick(now)
+	if k == nil {
+		s.bench.ready.clear(s.place)
+		if until != farFuture {
+			lower(&s.model.thaw, until)
+		}
+		return nil
+	}
+	p := &permit{slot: s, key: k, epoch: s.epoch}
+	if a.trial.Load() != 0 {
+		if !a.trial.CompareAndSwap(1, 2) {
+			s.bench.ready.clear(s.place)
+			return nil
+		}
+		p.trial = true
+	}
+	s.peak = max(s.peak, int(s.inFlight.Add(1)))
+	c.account, c.key = a.name, k.fingerprint
+	return p
+}
+
+// hasRoom reports whether one more call may be out. s.mu is held.
+func (s *slot) hasRoom(now time.Time) bool {
+	n := int(s.inFlight.Load())
+	if n >= int(s.limit.Load()) {
+		return false
+	}
+	if s.ramp == 0 || n < s.ramp {
+		return true
+	}
+	if s.rampedAt == 0 {
+		s.rampedAt = now.UnixNano() // it starts to bind now
+	}
+	if now.UnixNano()-s.rampedAt < int64(rampEvery) {
+		return false
+	}
+	s.rampedAt = now.UnixNano()
+	if s.ramp *= 2; s.ramp >= int(s.limit.Load()) {
+		s.ramp = 0
+	}
+	return true
+}
+
+// asideUntil is when the slot may be used again; 0 if it may now.
+func (s *slot) asideUntil(now time.Time) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asideUntilLocked(now)
+}
+
+func (s *slot) asideUntilLocked(now time.Time) int64 {
+	a := s.account
+	if a.disabled.Load() {
+		return farFuture
+	}
+	if until := max(a.brokeUntil.Load(), s.coolUntil); until > now.UnixNano() {
+		return until
+	}
+	return 0
+}
+
+// state is what the slot is fit for.
+func (s *slot) state(now time.Time) (State, int64) {
+	state, until := s.account.state(now)
+	if state != StateActive && state != StateOnTrial {
+		return state, until
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.coolUntil > now.UnixNano() {
+		return StateCooling, s.coolUntil
+	}
+	return state, 0
+}
+
+// offer has the slot looked at again.
+func (s *slot) offer() {
+	s.mu.Lock()
+	s.bench.ready.set(s.place)
+	s.mu.Unlock()
+	s.model.lane.room()
+}
+
+// warm ends a cooldown.
+func (s *slot) warm() {
+	s.mu.Lock()
+	s.coolUntil, s.strikes = 0, 0
+	s.bench.ready.set(s.place)
+	s.mu.Unlock()
+	s.model.lane.room()
+}
+
+// sign returns req with the key in it.
+func (p *permit) sign(req *http.Request) *http.Request {
+	signed := *req
+	signed.Header = make(http.Header, len(req.Header)+1)
+	for name, values := range req.Header {
+		signed.Header[name] = values
+	}
+	if strings.Contains(req.URL.Path, "/anthropic/") {
+		delete(signed.Header, "Authorization")
+		signed.Header["X-Api-Key"] = p.key.plain
+	} else {
+		delete(signed.Header, "X-Api-Key")
+		signed.Header["Authorization"] = p.key.bearer
+	}
+	return &signed
+}
+
+// response learns from a response before its place is free again, so that
+// nobody takes that place in the old belief.
+func (p *permit) response(c *call, resp *http.Response, v verdict) {
+	a := p.slot.account
+	if b, ok := resp.Body.(*memBody); ok && v.outcome == throttled {
+		p.told, _ = toldLimit(b.data)
+	}
+	switch v.outcome {
+	case unauthorized, forbidden:
+		a.keyAside(c, p.key, v.outcome, time.Now())
+	case broke:
+		a.ranOut(c, time.Now())
+	case answered, rejected:
+		p.key.worked()
+		if p.trial {
+			a.refilled(c.watch, "trial")
+		}
+	}
+}
+
+// toldLimit finds the number in DeepSeek's 429: "… which exceeds your
+// concurrency limit of 25 based on your remaining balance …". It appears
+// nowhere else.
+func toldLimit(body []byte) (int, bool) {
+	const before = "concurrency limit of "
+	i := bytes.Index(body, []byte(before))
+	if i < 0 {
+		return 0, false
+	}
+	n := 0
+	for _, c := range body[i+len(before):] {
+		if c < '0' || c > '9' || n > 1e8 {
+			break
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n, n > 0
+}
+
+// finish gives the place back and lets the limit learn from how it went.
+func (p *permit) finish(c *call, v verdict) {
+	s := p.slot
+	s.mu.Lock()
+	from := int(s.limit.Load())
+	bottleneck := s.wanted && int(s.inFlight.Load()) >= from || s.model.lane.busy.Load()
+	s.inFlight.Add(-1)
+	var cooled time.Duration
+	switch v.outcome {
+	case answered:
+		s.answers++
+		s.strikes = 0
+		if bottleneck {
+			s.grow()
+		}
+	case throttled:
+		s.refusals++
+		fresh := p.epoch == s.epoch // the first 429 of those that were out together
+		if fresh {
+			s.shrink(p)
+		}
+		cooled = s.strike(v, time.Now(), fresh)
+	}
+	to := int(s.limit.Load())
+	s.bench.ready.set(s.place)
+	inFlight := int(s.inFlight.Load())
+	s.mu.Unlock()
+
+	if p.trial && s.account.trial.CompareAndSwap(2, 1) { // however it ended, it settled nothing
+		s.account.back()
+	}
+	if to != from {
+		c.watch.limit(&LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
+	}
+	if cooled > 0 {
+		c.watch.cooldown(CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
+	}
+	s.model.lane.room()
+}
+
+// grow raises the limit by one for a limit's worth of successes; more slowly
+// where it was refused before. s.mu is held.
+func (s *slot) grow() {
+	limit := int(s.limit.Load())
+	if s.max > 0 && limit >= s.max {
+		return
+	}
+	needed := limit
+	if limit+1 == s.refusedAt {
+		needed *= s.patience
+	}
+	if s.successes++; s.successes < needed {
+		return
+	}
+	s.successes, s.wanted = 0, false
+	s.limit.Add(1)
+	if limit+1 > s.refusedAt {
+		s.refusedAt, s.patience = 0, 1
+	}
+}
+
+// shrink lowers the limit, once for all the calls that were out together.
+// s.mu is held.
+func (s *slot) shrink(p *permit) {
+	s.epoch++
+	s.successes = 0
+	limit, ramp, peak := int(s.limit.Load()), s.ramp, s.peak
+	s.ramp, s.peak = 0, int(s.inFlight.Load())
+	next, refusedAt := p.told-1, p.told+1
+	switch {
+	case p.told > 0:
+	case ramp > 0 && peak >= ramp/2:
+		next, refusedAt = int(backOff*float64(peak)), peak
+	case peak >= limit/2:
+		refusedAt = min(peak, limit)
+		next = min(refusedAt-1, int(decrease*float64(refusedAt)))
+	default:
+		// Far from any limit of ours, so this says little about it. Approach it
+		// once more, from where we are.
+		next, refusedAt = int(decrease*float64(limit)), 0
+		s.ramp, s.rampedAt = max(1, s.peak), 0
+	}
+	next = max(1, min(next, limit))
+	if refusedAt == s.refusedAt {
+		s.patience = min(2*s.patience, maxPatience)
+	} else {
+		s.refusedAt, s.patience = refusedAt, 1
+	}
+	s.limit.Store(int64(next))
+}
+
+// strike has the slot cool down: for as long as the server asks, or, if it
+// refused although by our count there was room (the account has other users),
+// for a time that doubles. s.mu is held.
+func (s *slot) strike(v verdict, now time.Time, fresh bool) time.Duration {
+	d := min(v.wait, maxCooldown)
+	if d == 0 {
+		if !fresh || s.inFlight.Load() >= s.limit.Load() {
+			return 0
+		}
+		if s.strikes++; s.strikes <= strikeAfter {
+			return 0
+		}
+		d = strikeMost
+		if n := s.strikes - strikeAfter - 1; n < 16 {
+			d = min(d, strikeFirst<<n)
+		}
+	}
+	until := now.Add(d).UnixNano()
+	if until <= s.coolUntil { // a longer one is not made shorter
+		return 0
+	}
+	s.coolUntil = until
+	lower(&s.model.thaw, until)
+	return d
+}

@@ -1,0 +1,133 @@
+package deepseek
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Stats is a transport at one moment.
+type Stats struct {
+	Calls    int64 // calls entered
+	InFlight int64 // calls that have not got their response yet; a stream's first data counts as one
+	Waiting  int64 // of those, how many wait for room
+	Answered int64 // calls that got a response below 400
+	Failed   int64 // calls that got another response, or an error
+	Attempts int64 // requests sent for calls that have ended
+
+	RetryBudget float64 // retries left; -1 without a bound
+	Accounts    []AccountStats
+	Breakers    []BreakerStats
+}
+
+// AccountStats is an account at one moment.
+type AccountStats struct {
+	Name   string
+	State  State
+	For    time.Duration // how much longer, if the state ends by itself
+	Keys   []KeyStats
+	Models []SlotStats // the models that were called so far, by name
+}
+
+// KeyStats is a key at one moment.
+type KeyStats struct {
+	Fingerprint string // never the key
+	State       State
+	For         time.Duration
+}
+
+// SlotStats is an account's model at one moment.
+type SlotStats struct {
+	Model    string
+	InFlight int
+	Limit    int // configured or learned
+	State    State
+	For      time.Duration
+	Answered int64 // complete answers
+	Refused  int64 // 429s
+}
+
+// BreakerStats is a circuit at one moment.
+type BreakerStats struct {
+	Endpoint string
+	Model    string
+	State    BreakerState
+	For      time.Duration // until the next probe, if open
+}
+
+// Stats returns the transport as it is now. It is cheap enough for a scrape,
+// not for every call.
+func (t *Transport) Stats() Stats {
+	s := Stats{
+		Calls: t.calls.Load(), InFlight: t.inFlight.Load(), Waiting: t.queue.length.Load(),
+		Answered: t.answered.Load(), Failed: t.failed.Load(), Attempts: t.attempts.Load(),
+		RetryBudget: -1, Accounts: t.pool.Stats(),
+	}
+	if t.retrier != nil && t.retrier.budget != nil {
+		s.RetryBudget = t.retrier.budget.left()
+	}
+	if t.breaker != nil {
+		s.Breakers = t.breaker.stats()
+	}
+	return s
+}
+
+// Stats returns the accounts as they are now, in the order they were added.
+func (p *Pool) Stats() []AccountStats {
+	now := time.Now()
+	accounts := *p.accounts.Load()
+	stats := make([]AccountStats, len(accounts))
+	for i, a := range accounts {
+		s := &stats[i]
+		s.Name = a.name
+		var until int64
+		s.State, until = a.state(now)
+		s.For = left(now, until)
+		for _, k := range a.ring().keys {
+			state, until := k.state(now)
+			s.Keys = append(s.Keys, KeyStats{Fingerprint: k.fingerprint, State: state, For: left(now, until)})
+		}
+		a.mu.Lock()
+		slots := slices.Clone(a.slots)
+		a.mu.Unlock()
+		for _, sl := range slots {
+			s.Models = append(s.Models, sl.stats(now))
+		}
+		slices.SortFunc(s.Models, func(a, b SlotStats) int { return cmp.Compare(a.Model, b.Model) })
+	}
+	return stats
+}
+
+func (s *slot) stats(now time.Time) SlotStats {
+	state, until := s.state(now)
+	inFlight, limit := s.load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SlotStats{
+		Model: s.model.model, InFlight: inFlight, Limit: limit, State: state, For: left(now, until),
+		Answered: s.answers, Refused: s.refusals,
+	}
+}
+
+func (b *breaker) stats() (all []BreakerStats) {
+	now := time.Now()
+	for model, k := range b.circuits.all() {
+		k.mu.Lock()
+		s := BreakerStats{Endpoint: b.name, Model: model, State: cmp.Or(k.state, BreakerClosed)}
+		if k.state == BreakerOpen {
+			s.For = max(0, k.until.Sub(now))
+		}
+		k.mu.Unlock()
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b BreakerStats) int { return cmp.Compare(a.Model, b.Model) })
+	return all
+}
+
+// left is how long it is until a time; 0 for times past, unknown or never.
+func left(now time.Time, until int64) time.Duration {
+	if until == farFuture {
+		return 0
+	}
+	return max(0, time.Duration(until-now.UnixNano()))
+}

@@ -1,0 +1,302 @@
+package deepseek
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+	"github.com/seawall-go/deepseek/internal/sse"
+)
+
+// maxEvent is the largest event accepted in a stream.
+const maxEvent = 16 << 20
+
+// streamBody is an event stream under guard. It hands out whole events only,
+// so a cut never shows as half of one, and it knows the end of the answer.
+type streamBody struct {
+	*watched
+	events *sse.Reader
+	req    *http.Request
+	header http.Header // the response's
+
+	event   sse.Event // the one being handed out
+	fresh   bool      // and not yet taken by nextEvent
+	pending []byte    // what is left of it for Read
+	err     error     // what comes after it
+	closed  atomic.Bool
+	drained atomic.Bool
+	done    bool // [DONE] or a terminal event has come: the server has nothing more to say
+}
+
+// stream hands a stream up at its first data.
+func (g *guard) stream(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
+	b := &streamBody{watched: w, req: req, header: resp.Header}
+	b.events = sse.NewReader(w, maxEvent)
+	b.events.KeepComments(g.keepComments)
+	b.watchCaller()
+	resp.ContentLength = -1 // comments are left out
+	resp.Header.Del("Content-Length")
+	for {
+		b.advance()
+		if b.err != nil && !b.done {
+			// Before the first data, or with nothing in it: nobody has seen
+			// anything of it yet.
+			b.over()
+			_ = b.src.Close()
+			b.end(judge(nil, b.err))
+			return false, b.err
+		}
+		if b.dataAt.Load() != 0 || b.done {
+			resp.Body = b
+			return true, nil
+		}
+		// A comment that is to be kept, or a ping: it will be news to nobody.
+	}
+}
+
+// advance makes the next event the current one, or sets err.
+func (b *streamBody) advance() {
+	b.pending, b.fresh = nil, false
+	if b.err != nil {
+		return
+	}
+	if b.done {
+		b.err = b.drain()
+		return
+	}
+	ev, err := b.events.Next()
+	if err != nil {
+		b.err = b.ended(err)
+		return
+	}
+	b.event, b.pending, b.fresh = ev, ev.Raw, true
+	if ev.Data != nil {
+		b.inspect(ev)
+	}
+}
+
+// ended says what the end of the bytes means.
+func (b *streamBody) ended(err error) error {
+	if b.clocks.over.Load() && !isContextError(err) {
+		// A finish_reason has come, and so has the whole answer.
+		b.end(verdict{outcome: answered})
+		return io.EOF
+	}
+	switch {
+	case err == io.EOF && b.dataAt.Load() == 0:
+		err = &TruncatedError{Reason: "stream ended before its first data (the server gave up on it while it was queued)"}
+	case err == io.EOF:
+		err = &TruncatedError{Reason: "stream ended without finish_reason or [DONE]"}
+	case errors.Is(err, ErrStalled), isContextError(err), errors.Is(err, sse.ErrEventTooLong):
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = &TruncatedError{Reason: "stream ended in the middle of an event", Err: err}
+	default:
+		err = &TruncatedError{Reason: "stream broke off", Err: err}
+	}
+	if b.dataAt.Load() != 0 {
+		b.c.noteBroken(err)
+	}
+	b.end(judge(nil, err))
+	return err
+}
+
+// Marks by which the few events that matter are told from the thousands that
+// do not. A JSON string cannot contain them: its quotes are escaped.
+var (
+	markDone    = []byte("[DONE]")
+	markFinish  = []byte(`"finish_reason"`)
+	markError   = []byte(`"error"`)
+	markUsage   = []byte(`"usage"`)
+	markStop    = []byte(`"message_stop"`)
+	markPing    = []byte(`"ping"`)
+	markEnded   = []byte(`"response.`)
+	finishNull  = []byte(`"finish_reason":null`)
+	usageNull   = []byte(`"usage":null`)
+	eventPrefix = "response."
+)
+
+// inspect reads out of an event what the stream's end depends on.
+func (b *streamBody) inspect(ev sse.Event) {
+	data := ev.Data
+	if bytes.Equal(data, markDone) {
+		b.clocks.data()
+		b.complete()
+		return
+	}
+	if i := bytes.Index(data, markFinish); i >= 0 && !bytes.HasPrefix(data[i:], finishNull) {
+		b.finishReason(data)
+	}
+	switch {
+	case bytes.Contains(data, markPing) && typeOf(data) == "ping":
+		return // Anthropic's keep-alive
+	case bytes.Contains(data, markStop) && typeOf(data) == "message_stop":
+		b.clocks.data()
+		b.complete()
+		return
+	case bytes.Contains(data, markEnded):
+		switch typeOf(data) {
+		case eventPrefix + "completed", eventPrefix + "incomplete", eventPrefix + "failed":
+			if r, ok := jsonscan.Get(data, "response"); ok {
+				b.noteUsageOf(r)
+			}
+			b.clocks.data()
+			b.complete()
+			return
+		}
+	}
+	if bytes.Contains(data, markError) {
+		if v, ok := jsonscan.Get(data, "error"); ok && !jsonscan.IsNull(v) {
+			b.broken(newAPIError(http.StatusOK, b.header, redacted(b.req, bytes.Clone(data)), nil))
+			return
+		}
+		if typeOf(data) == "error" {
+			b.broken(newAPIError(http.StatusOK, b.header, redacted(b.req, bytes.Clone(data)), nil))
+			return
+		}
+	}
+	if len(b.c.watch) > 0 {
+		if i := bytes.Index(data, markUsage); i >= 0 && !bytes.HasPrefix(data[i:], usageNull) {
+			b.noteUsageOf(data)
+		}
+	}
+	b.clocks.data()
+}
+
+func typeOf(data []byte) string {
+	v, _ := jsonscan.Get(data, "type")
+	s, _ := jsonscan.String(v)
+	return s
+}
+
+// finishReason looks for the finish reason of the event's choices.
+func (b *streamBody) finishReason(data []byte) {
+	choices, _ := jsonscan.Get(data, "choices")
+	_ = jsonscan.Array(choices, func(choice []byte) bool {
+		v, ok := jsonscan.Get(choice, "finish_reason")
+		if !ok || jsonscan.IsNull(v) {
+			return true
+		}
+		if isFinishReasonFault(v) {
+			reason, _ := jsonscan.String(v)
+			b.broken(&TruncatedError{Reason: "finish_reason " + reason})
+			return false
+		}
+		b.finishing()
+		return true
+	})
+}
+
+// broken notes that the stream is over after this event, and not well.
+func (b *streamBody) broken(err error) {
+	if b.dataAt.Load() != 0 {
+		b.c.noteBroken(err)
+	}
+	b.err = err
+	b.end(judge(nil, err))
+}
+
+// complete notes that the answer is all there: the server's slot is free now.
+func (b *streamBody) complete() {
+	b.done = true
+	if b.err == nil {
+		b.end(verdict{outcome: answered})
+	}
+}
+
+// drainFor is how long the end of a complete response is waited for. It is
+// nearly always there already, and lets the connection be used again.
+const drainFor = 250 * time.Millisecond
+
+// drain reads what little may come after the answer's end.
+func (b *streamBody) drain() error {
+	if b.drained.Swap(true) {
+		return io.EOF
+	}
+	b.clocks.stop()
+	timer := time.AfterFunc(drainFor, func() { b.cancel(nil) })
+	defer timer.Stop()
+	_, _ = io.CopyN(io.Discard, b.src, 4<<10)
+	return io.EOF
+}
+
+// Read hands out the events' bytes as they came.
+func (b *streamBody) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	for len(b.pending) == 0 {
+		if b.err != nil {
+			b.over()
+			return 0, b.err
+		}
+		b.advance()
+	}
+	b.fresh = false
+	n := copy(p, b.pending)
+	b.pending = b.pending[n:]
+	return n, nil
+}
+
+// nextEvent hands out the events themselves.
+func (b *streamBody) nextEvent() (sse.Event, error) {
+	if b.closed.Load() {
+		return sse.Event{}, http.ErrBodyReadAfterClose
+	}
+	for !b.fresh || b.event.Data == nil {
+		if b.err != nil && !b.fresh {
+			b.over()
+			return sse.Event{}, b.err
+		}
+		b.advance()
+	}
+	b.fresh, b.pending = false, nil
+	return b.event, nil
+}
+
+// Close gives everything back. It may be called while a Read is under way, and
+// more than once.
+func (b *streamBody) Close() error {
+	if b.closed.Swap(true) {
+		return nil
+	}
+	how := cancelled
+	if b.clocks.over.Load() { // the finish_reason was all that was wanted
+		how = answered
+	}
+	b.end(verdict{outcome: how})
+	if b.soFar().outcome == answered && !b.clocks.reading.Load() {
+		_ = b.drain() // the reader has seen the end and stopped: keep the connection
+	}
+	b.over() // wakes a Read that is under way
+	return b.src.Close()
+}
+
+// noteUsageOf keeps the usage that an object tells.
+func (b *streamBody) noteUsageOf(object []byte) {
+	if v, ok := jsonscan.Get(object, "usage"); ok {
+		b.c.noteUsage(v)
+	}
+}
+
+// noteUsage keeps the usage that an answer, or a chunk of one, tells.
+func (c *call) noteUsage(raw []byte) {
+	u := new(Usage)
+	if len(raw) == 0 || json.Unmarshal(raw, u) != nil || u.PromptTokens+u.CompletionTokens == 0 {
+		return // none, or another format's
+	}
+	c.mu.Lock()
+	c.usage = u
+	c.mu.Unlock()
+}
+
+// noteBroken keeps why a stream broke after its first data.
+func (c *call) noteBroken(err error) {
+	c.mu.Lock()
+	c.broke = err
+	c.mu.Unlock()
+}

@@ -1,0 +1,281 @@
+package deepseek
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Transport is an [http.RoundTripper] that makes calls to DeepSeek survive. It
+// is the whole chain of layers; package documentation tells their order and
+// what each outcome leads to. Put it under any client that speaks HTTP, for any
+// of DeepSeek's paths; it does not change what it does not know.
+//
+// A call ends with the server's response, or with a [*CallError] that tells
+// what was tried. A response that took more than one attempt has the trail in
+// its Seawall-Attempts header.
+//
+// A Transport is safe for concurrent use. It starts no goroutine that outlives
+// the call it belongs to.
+type Transport struct {
+	chain    http.RoundTripper
+	base     http.RoundTripper
+	baseURL  *url.URL
+	validate bool
+
+	pool    *Pool
+	limit   *limit // nil: none
+	queue   *waitingRoom
+	breaker *breaker // nil: none
+	retrier *retrier // nil: none
+
+	errorResponses                    bool
+	calls, answered, failed, attempts atomic.Int64
+	inFlight                          atomic.Int64
+}
+
+var _ http.RoundTripper = (*Transport)(nil)
+
+// NewHTTPClient returns an [http.Client] over a new [Transport], to be given to
+// openai-go, go-openai or any other client. It has no Timeout: that would cut
+// healthy streams. Take the transport from it, for Stats, with
+// client.Transport.(*deepseek.Transport).
+func NewHTTPClient(opts ...Option) (*http.Client, error) {
+	t, err := NewTransport(opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: t}, nil
+}
+
+// NewTransport returns a transport. What is wrong with an option is told by a
+// [*ConfigError].
+func NewTransport(opts ...Option) (*Transport, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	t := &Transport{base: c.base, errorResponses: c.errorResponses, validate: !c.noValidate}
+	if t.baseURL, err = parseBaseURL(c.baseURL); err != nil {
+		return nil, err
+	}
+	if t.pool, err = NewPool(c.accounts...); err != nil {
+		return nil, err
+	}
+	if t.queue, err = newWaitingRoom(c.queue); err != nil {
+		return nil, err
+	}
+	if t.base == nil {
+		t.base = newBase(c.maxConcurrency)
+	}
+
+	// Outermost first.
+	origin, err := NewOrigin(c.baseURL)
+	if err != nil {
+		return nil, err
+	}
+	chain := []Middleware{origin}
+	if len(c.observers) > 0 {
+		chain = append(chain, NewObserve(c.observers...))
+	}
+	chain = append(chain, c.middleware...)
+	if !c.noRetry {
+		if t.retrier, err = newRetrier(c.retry); err != nil {
+			return nil, err
+		}
+		chain = append(chain, layer(t.retrier.do))
+	}
+	chain = append(chain, layer(t.queue.do))
+	if !c.noBreaker {
+		if t.breaker, err = newBreaker(t.baseURL.Host, c.breaker); err != nil {
+			return nil, err
+		}
+		chain = append(chain, layer(t.breaker.do))
+	}
+	if c.maxConcurrency > 0 {
+		if t.limit, err = newLimit(c.maxConcurrency); err != nil {
+			return nil, err
+		}
+		chain = append(chain, layer(t.limit.do))
+	}
+	chain = append(chain, t.pool.Middleware())
+	if c.rateLimit != nil {
+		chain = append(chain, layer(c.rateLimit.do))
+	}
+	chain = append(chain, NewGuard(c.timeouts, c.keepComments))
+
+	t.chain = Chain(chain...)(t.base)
+	return t, nil
+}
+
+// Chain makes one middleware of several, the first being the outermost.
+func Chain(layers ...Middleware) Middleware {
+	return func(next http.RoundTripper) http.RoundTripper {
+		for _, m := range slices.Backward(layers) {
+			next = m(next)
+		}
+		return next
+	}
+}
+
+// newBase returns what requests are sent with unless the caller says otherwise.
+func newBase(concurrency int) *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+		// A ping finds out that a connection is dead long before the next byte
+		// of a queued answer is due.
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		MaxIdleConnsPerHost: max(concurrency, 512),
+		IdleConnTimeout:     90 * time.Second,
+		// Compression gains nothing on short chunks and delays them.
+		DisableCompression: true,
+	}
+}
+
+// RoundTrip makes a call. The request is not changed, and its body is always
+// closed.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil {
+		closeBody(req)
+		return nil, errors.New("deepseek: nil Request.URL")
+	}
+	t.calls.Add(1)
+	t.inFlight.Add(1)
+	defer t.inFlight.Add(-1)
+	if req.Body != nil && req.Body != http.NoBody && req.Header == nil {
+		req = req.WithContext(req.Context())
+		req.Header = http.Header{}
+	}
+	c, own, _, err := enter(separate(req))
+	if err != nil {
+		t.failed.Add(1)
+		return nil, &CallError{Err: err}
+	}
+	defer c.leave()
+	resp, err := t.chain.RoundTrip(own)
+	sent := c.sent()
+	t.attempts.Add(int64(sent))
+	if err != nil {
+		t.failed.Add(1)
+		if t.errorResponses {
+			if resp := refusalResponse(req, err); resp != nil {
+				return resp, nil
+			}
+		}
+		if api, ok := err.(*APIError); ok { // an error that came in a 200
+			return nil, api.after(c.trail())
+		}
+		return nil, &CallError{Err: err, Attempts: c.trail()}
+	}
+	resp.Request = req
+	if resp.StatusCode < 400 {
+		t.answered.Add(1)
+	} else {
+		t.failed.Add(1)
+	}
+	if sent > 1 && resp.Header != nil {
+		resp.Header.Set("Seawall-Attempts", c.trail().String())
+	}
+	return resp, nil
+}
+
+// separate keeps a request that is made in the course of another call (by a
+// layer of the caller's, say, with that call's context) a call of its own.
+func separate(req *http.Request) *http.Request {
+	if c, _ := req.Context().Value(callKey{}).(*call); c == nil || !c.entered {
+		return req
+	}
+	return req.WithContext(apart{req.Context()})
+}
+
+// apart is a context that belongs to no call.
+type apart struct{ context.Context }
+
+func (a apart) Value(key any) any {
+	if _, ok := key.(callKey); ok {
+		return nil
+	}
+	return a.Context.Value(key)
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
+
+// CloseIdleConnections closes the base's idle connections, if it has any.
+func (t *Transport) CloseIdleConnections() {
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// Pool returns the transport's accounts, to add, remove, disable and enable them.
+func (t *Transport) Pool() *Pool { return t.pool }
+
+// endpointURL is the URL of a path of the API. A base URL may name one of
+// DeepSeek's prefixes, as the SDKs' settings do; the path brings its own.
+func (t *Transport) endpointURL(path string) string {
+	u := *t.baseURL
+	for _, prefix := range []string{"/v1", "/beta"} {
+		u.Path = strings.TrimSuffix(u.Path, prefix)
+	}
+	u.Path += path
+	return u.String()
+}
+
+// refusalResponse is a local refusal as a response; nil if err is none.
+func refusalResponse(req *http.Request, err error) *http.Response {
+	var (
+		status  int
+		kind    string
+		retryIn time.Duration
+		open    *CircuitOpenError
+		full    *QueueFullError
+		none    *NoAccountError
+	)
+	switch {
+	case errors.As(err, &open):
+		status, kind, retryIn = http.StatusServiceUnavailable, "service_unavailable_error", open.RetryIn
+	case errors.As(err, &none):
+		status, kind, retryIn = http.StatusServiceUnavailable, "service_unavailable_error", none.RetryIn
+	case errors.As(err, &full):
+		status, kind, retryIn = http.StatusTooManyRequests, "rate_limit_error", full.RetryIn
+	default:
+		return nil
+	}
+	body, _ := json.Marshal(map[string]any{"error": map[string]any{
+		"message": err.Error(), "type": kind, "param": nil, "code": kind,
+	}})
+	retryAfter := max(1, int64((retryIn+time.Second-1)/time.Second))
+	resp := &http.Response{
+		Status:     fmt.Sprintf("%d %s", status, http.StatusText(status)),
+		StatusCode: status,
+		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type":   {"application/json"},
+			"Content-Length": {strconv.Itoa(len(body))},
+			"X-Should-Retry": {"false"},
+			"Retry-After":    {strconv.FormatInt(retryAfter, 10)},
+		},
+		ContentLength: int64(len(body)),
+		Request:       req,
+	}
+	resp.Body = newMemBody(bytes.Clone(body), verdict{outcome: refused})
+	return resp
+}
