@@ -1,0 +1,230 @@
+package deepseektest
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var twoKeys = Account{Name: "one", Keys: []string{testKey, "sk-two"}, Limits: map[string]int{"deepseek-flash": 2}}
+
+func withKey(r *http.Request, key string) *http.Request {
+	r.Header.Set("Authorization", "Bearer "+key)
+	return r
+}
+
+func TestUnknownAndRevokedKeys(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		r := send(c, withKey(newRequest(t, s, "/chat/completions", chatRequest()), "sk-wrong-abcd"))
+		require.Equal(t, 401, r.StatusCode)
+		require.JSONEq(t, `{"error":{"message":"Authentication Fails, Your api key: ****abcd is invalid","type":"authentication_error","param":null,"code":"invalid_request_error"}}`, string(r.body))
+		s.RevokeKey(testKey)
+		require.Equal(t, 401, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		require.Equal(t, 200, send(c, withKey(newRequest(t, s, "/chat/completions", chatRequest()), "sk-two")).StatusCode)
+		s.RestoreKey(testKey)
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		rec := s.Requests()
+		require.Empty(t, rec[0].Account)
+		require.Equal(t, "sk-wrong-abcd", rec[0].Key)
+		require.Equal(t, "one", rec[3].Account)
+		require.Empty(t, rec[3].Header.Get("Authorization"))
+	}, WithAccount(twoKeys))
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		r := newRequest(t, s, "/chat/completions", chatRequest())
+		r.Header.Del("Authorization")
+		require.Equal(t, 401, send(c, r).StatusCode)
+	})
+}
+
+// occupy starts n streams that stall, and returns what ends them.
+func occupy(t *testing.T, s *Server, c *http.Client, n int, members ...object) (end func()) {
+	t.Helper()
+	var open []io.Closer
+	for range n {
+		s.Enqueue(StallAfter(1))
+		resp, err := c.Do(newRequest(t, s, "/chat/completions", chatRequest(append(members, streaming)...)))
+		require.NoError(t, err)
+		require.Equal(t, 200, resp.StatusCode)
+		open = append(open, resp.Body)
+	}
+	return func() {
+		for _, b := range open {
+			b.Close()
+		}
+		synctest.Wait()
+	}
+}
+
+func TestLimitByRequestsInFlight(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		end := occupy(t, s, c, 2)
+		r := send(c, withKey(newRequest(t, s, "/chat/completions", chatRequest()), "sk-two"))
+		require.Equal(t, 429, r.StatusCode, "keys share the limit of their account")
+		require.Equal(t, "Too many requests. Your current concurrency is 3, which exceeds your concurrency limit of 2 based on your remaining balance. Please top up your balance to restore your concurrency.", r.errorText(t))
+		require.Empty(t, r.Header.Get("Retry-After"))
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest(object{"model": "deepseek-v4-pro"})).StatusCode, "models do not")
+		end()
+		require.Zero(t, s.InFlight("one", ""))
+		require.Equal(t, 2, s.MaxInFlight(testKey, "deepseek-v4-flash"))
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		require.Equal(t, 2, s.Requests()[1].InFlight)
+	}, WithAccount(twoKeys))
+}
+
+func TestLimitWithoutTheBalanceClause(t *testing.T) {
+	quiet := twoKeys
+	quiet.HideLimit = true
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		end := occupy(t, s, c, 2)
+		r := post(t, s, c, "/chat/completions", chatRequest())
+		end()
+		require.Equal(t, 429, r.StatusCode)
+		require.NotRegexp(t, `\d`, r.errorText(t))
+	}, WithAccount(quiet))
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		s.Enqueue(RateLimited(25), RateLimitedPlain())
+		r := post(t, s, c, "/chat/completions", chatRequest())
+		require.Contains(t, r.errorText(t), "Your current concurrency is 26, which exceeds your concurrency limit of 25 based on")
+		r = post(t, s, c, "/chat/completions", chatRequest())
+		require.Equal(t, 429, r.StatusCode)
+		require.NotContains(t, r.errorText(t), "balance")
+	})
+}
+
+func TestLimitFallsOverTime(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		s.Timeline(
+			Phase{From: time.Minute, Do: func(s *Server) { s.SetLimit("one", "deepseek-flash", 1) }},
+			Phase{From: 2 * time.Minute, Do: func(s *Server) { s.SetBalance("one", 0) }},
+		)
+		end := occupy(t, s, c, 1)
+		defer end()
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Contains(t, post(t, s, c, "/chat/completions", chatRequest()).errorText(t), "concurrency limit of 1 ")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 402, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+	}, WithAccount(twoKeys))
+
+	byBalance := Account{Keys: []string{testKey}, Balance: 3, LimitFor: func(_ string, usd float64) int { return int(usd) }}
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		end := occupy(t, s, c, 2)
+		defer end()
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		s.SetBalance(testKey, 2.5)
+		require.Equal(t, 429, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+	}, WithAccount(byBalance))
+}
+
+func TestLimitPerUserID(t *testing.T) {
+	raised := Account{Keys: []string{testKey}, UserLimit: 1}
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		end := occupy(t, s, c, 1, object{"user_id": "anna"})
+		require.Equal(t, 429, post(t, s, c, "/chat/completions", chatRequest(object{"user_id": "anna"})).StatusCode)
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest(object{"user_id": "bert"})).StatusCode)
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		end()
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest(object{"user_id": "anna"})).StatusCode)
+	}, WithAccount(raised))
+}
+
+func TestBalanceRunsOutMidway(t *testing.T) {
+	poor := Account{Name: "poor", Keys: []string{testKey}, Balance: 0.00006}
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		var codes []int
+		for range 4 {
+			codes = append(codes, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		}
+		require.Equal(t, []int{200, 200, 402, 402}, codes)
+		u := s.Requests()[0].Usage
+		require.InDelta(t, (float64(u.Prompt)*0.15+float64(u.Completion)*0.60)/1e6*2, s.Spent("poor"), 1e-12)
+		require.InDelta(t, 0.00006-s.Spent("poor"), s.Balance("poor"), 1e-12)
+		require.Contains(t, string(get(t, s, c, "/user/balance").body), `"is_available":false`)
+		s.SetBalance(testKey, 10)
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+	}, WithAccount(poor), WithAnswerLength(20, 30), WithCache(Cache{Disabled: true}))
+}
+
+func TestSlotIsFreeWhenTheClientHasSeenTheEnd(t *testing.T) {
+	one := Account{Keys: []string{testKey}, Limits: map[string]int{"deepseek-flash": 1}}
+	s := NewServer(WithAccount(one))
+	defer s.Close()
+	c := &http.Client{Transport: s.Transport()}
+	for i := range 200 {
+		r := post(t, s, c, "/chat/completions", chatRequest(object{"stream": i%2 == 0}))
+		require.Equal(t, 200, r.StatusCode)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		r := newRequest(t, s, "/chat/completions", chatRequest(streaming, object{"user_id": "anna"}))
+		r.Header.Set("X-Mine", "1")
+		send(c, r)
+		get(t, s, c, "/models")
+		list := s.Requests()
+		require.Len(t, list, 2)
+		a := list[0]
+		require.Equal(t, 1, a.Seq)
+		require.Equal(t, "deepseek-flash", a.Model)
+		require.Equal(t, "anna", a.UserID)
+		require.True(t, a.Stream)
+		require.True(t, a.Thinking)
+		require.Equal(t, "How is the wall?", a.LastUser())
+		require.Equal(t, "1", a.Header.Get("X-Mine"))
+		require.Equal(t, 200, a.Status)
+		require.Positive(t, a.Usage.Completion)
+		require.False(t, a.Done.IsZero())
+		require.NotEmpty(t, a.Body)
+		s.Reset()
+		require.Empty(t, s.Requests())
+		require.Zero(t, s.Count(200))
+		require.Zero(t, s.MaxInFlight(testKey, "deepseek-flash"))
+	})
+}
+
+func TestHandlerWithRecorder(t *testing.T) {
+	s := NewHandler()
+	defer s.Close()
+	for i, want := range []int{200, 404} {
+		path := []string{"/models", "/nothing"}[i]
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Header.Set("X-Api-Key", testKey)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		require.Equal(t, want, w.Code)
+	}
+}
+
+func TestNetworkReachesServersByHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := NewMemoryServer(), NewMemoryServer()
+		defer a.Close()
+		defer b.Close()
+		c := &http.Client{Transport: Network(a, b)}
+		require.NotEqual(t, a.URL, b.URL)
+		get(t, a, c, "/models")
+		get(t, b, c, "/models")
+		get(t, b, c, "/models")
+		require.Equal(t, 1, a.Count(200))
+		require.Equal(t, 2, b.Count(200))
+		_, err := c.Get("http://elsewhere.test/")
+		require.ErrorContains(t, err, "refused")
+	})
+}
+
+func TestUnknownAccountPanics(t *testing.T) {
+	s := NewHandler(WithAccount(twoKeys))
+	defer s.Close()
+	require.Panics(t, func() { s.SetLimit("nobody", "deepseek-flash", 1) })
+	require.Equal(t, "****6789", maskKey("sk-123456789"))
+	require.Equal(t, "0.00", money(-3))
+	require.Equal(t, "12.34", money(12.34))
+}

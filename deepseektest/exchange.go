@@ -1,0 +1,363 @@
+package deepseektest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// bodyLimit is the largest request body, 48 MiB.
+const bodyLimit = 48 << 20
+
+// exchange is one request on its way through a Server.
+type exchange struct {
+	s *Server
+	w http.ResponseWriter
+	r *http.Request
+
+	rec       *Request
+	trace     string
+	anthropic bool // errors in the Anthropic form
+	acc       *account
+	ask       *ask
+	slot      bool
+	usage     Usage
+	timer     *time.Timer
+	flusher   *http.ResponseController
+	framing   Framing
+	written   bool // something of the body
+	broken    bool // the connection: the client has gone
+	buf       []byte
+}
+
+func (x *exchange) serve() {
+	defer x.end()
+	x.trace = hex32(x.s.id())
+	x.flusher = http.NewResponseController(x.w)
+	path := strings.TrimSuffix(x.r.URL.Path, "/")
+	x.rec = &Request{
+		Time:   time.Now(),
+		Method: x.r.Method,
+		Path:   x.r.URL.Path,
+		Header: x.r.Header.Clone(),
+		Key:    key(x.r.Header),
+	}
+	x.rec.Header.Del("Authorization")
+	x.rec.Header.Del("X-Api-Key")
+	x.anthropic = strings.HasPrefix(path, "/anthropic/")
+
+	body, err := readBody(x.w, x.r)
+	x.rec.Body = body
+	e, beta := x.s.route(x.r.Method, path)
+	if err == nil && e.decode != nil {
+		x.ask = e.decode(&x.s.cfg, body, beta)
+		x.describe()
+	}
+	acc := x.s.authenticate(x.rec.Key)
+	if acc != nil {
+		x.rec.Account = acc.Name
+	}
+	x.acc = acc
+	x.s.arrive(x.rec)
+
+	switch {
+	case err != nil:
+		if tooLarge(err) {
+			x.fail(errStatus(http.StatusRequestEntityTooLarge, ""))
+			return
+		}
+		x.gone() // the client left while sending
+	case acc == nil:
+		x.fail(errKey(x.rec.Key))
+	case e.decode != nil:
+		x.answer()
+	default:
+		p := x.s.decide(x.rec, false)
+		if p != nil && (!x.wait(p.delay) || x.early(p)) {
+			return
+		}
+		if e.serve == nil {
+			x.fail(errNotFound())
+			return
+		}
+		if err := e.serve(x, path); err != nil {
+			x.fail(err)
+		}
+	}
+}
+
+// answer serves a request that asks the model for something.
+func (x *exchange) answer() {
+	s, a := x.s, x.ask
+	p, queued := s.takeEarly()
+	if !queued {
+		p = s.decide(x.rec, true)
+	}
+	if p != nil && p.early() {
+		if a.model != nil {
+			x.admit(true)
+		}
+		if x.wait(p.delay) {
+			x.early(p)
+		}
+		return
+	}
+	if a.err != nil {
+		x.fail(a.err)
+		return
+	}
+	if err := x.admit(false); err != nil {
+		x.fail(err)
+		return
+	}
+	if queued {
+		p = s.take()
+	}
+	if p == nil {
+		p = new(plan)
+	}
+	if !x.wait(p.delay) {
+		return
+	}
+	if p.early() { // another request took the reply that was first
+		x.early(p)
+		return
+	}
+	x.play(p)
+}
+
+func (x *exchange) admit(force bool) *apiError {
+	a := x.ask
+	n, err := x.s.admit(x.acc, a.model, a.user, force)
+	if err != nil {
+		return err
+	}
+	x.slot = true
+	x.s.update(func() { x.rec.InFlight = n })
+	return nil
+}
+
+// early plays a plan that is no answer, and reports whether it was one.
+func (x *exchange) early(p *plan) bool {
+	switch {
+	case p.hang:
+		x.hold()
+	case p.close, p.reset:
+		x.cut()
+		x.release()
+		x.abort(p.reset)
+	case p.failure != nil:
+		x.headers(p.header)
+		x.fail(p.failure)
+	case p.raw != nil:
+		x.headers(p.header)
+		if p.raw.contentType == "" {
+			x.w.Header()["Content-Type"] = nil
+		} else {
+			x.w.Header().Set("Content-Type", p.raw.contentType)
+		}
+		x.complete(p.status, []byte(p.raw.body))
+	case p.status != 0:
+		x.headers(p.header)
+		switch p.status {
+		case http.StatusBadGateway, http.StatusGatewayTimeout:
+			x.early(HTML(p.status).plan())
+		default:
+			x.fail(errStatus(p.status, x.rec.Key))
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func (x *exchange) headers(h http.Header) {
+	for k, v := range h {
+		x.w.Header()[k] = v
+	}
+}
+
+// status notes the status and writes the headers.
+func (x *exchange) status(code int) {
+	x.s.update(func() {
+		x.rec.Status = code
+		x.s.statuses[code]++
+	})
+	h := x.w.Header()
+	h.Set("Server", "openresty")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Ds-Trace-Id", x.trace)
+	x.w.WriteHeader(code)
+}
+
+// complete writes a whole response. The slot is free before the client can
+// have read it.
+func (x *exchange) complete(code int, body []byte) {
+	x.release()
+	x.status(code)
+	_, _ = x.w.Write(body)
+}
+
+// json writes a 200.
+func (x *exchange) json(body []byte) {
+	x.w.Header().Set("Content-Type", jsonType)
+	x.complete(http.StatusOK, body)
+}
+
+func (x *exchange) fail(e *apiError) {
+	body := []byte(e.message)
+	contentType := plainText
+	if !e.plain {
+		body = appendError(nil, e, x.anthropic)
+		contentType = jsonType
+	}
+	if e.contentType != "" {
+		contentType = e.contentType
+	}
+	x.w.Header().Set("Content-Type", contentType)
+	x.complete(e.status, body)
+}
+
+func (x *exchange) flush() {
+	if err := x.flusher.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		x.broken = true
+	}
+}
+
+// wait sleeps, and reports whether the request is still worth serving.
+func (x *exchange) wait(d time.Duration) bool {
+	if x.broken {
+		x.gone()
+		return false
+	}
+	if d <= 0 {
+		return true
+	}
+	if x.timer == nil {
+		x.timer = time.NewTimer(d)
+	} else {
+		x.timer.Reset(d)
+	}
+	select {
+	case <-x.timer.C:
+		return true
+	case <-x.r.Context().Done():
+	case <-x.s.closing:
+	}
+	x.gone()
+	return false
+}
+
+// hold waits until the client leaves or the Server is closed.
+func (x *exchange) hold() {
+	select {
+	case <-x.r.Context().Done():
+	case <-x.s.closing:
+	}
+	x.gone()
+}
+
+// gone gives the request up: the client has left, or the Server is closing.
+func (x *exchange) gone() {
+	if x.broken || x.r.Context().Err() != nil {
+		x.s.update(func() { x.rec.Left = true })
+	}
+	x.release()
+	select {
+	case <-x.s.closing:
+		panic(http.ErrAbortHandler)
+	default:
+	}
+}
+
+// cut notes that the response is broken on purpose.
+func (x *exchange) cut() {
+	x.s.update(func() { x.rec.Cut = true })
+}
+
+// abort closes or resets the connection under the response.
+func (x *exchange) abort(reset bool) {
+	conn, _, err := x.flusher.Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if reset {
+		switch c := conn.(type) {
+		case *memoryConn:
+			c.reset()
+		case *net.TCPConn:
+			_ = c.SetLinger(0)
+		}
+	}
+	_ = conn.Close()
+}
+
+// release ends the request's time in flight, once: it frees the slot, charges
+// for what was produced and completes the record.
+func (x *exchange) release() {
+	if x.slot {
+		x.slot = false
+		m := x.ask.model
+		x.s.release(x.acc, m, x.ask.user, m.Price.Cost(x.usage))
+	}
+	x.s.update(func() {
+		if x.rec.Done.IsZero() {
+			x.rec.Done = time.Now()
+			x.rec.Usage = x.usage
+		}
+	})
+}
+
+func (x *exchange) end() {
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	if x.rec == nil {
+		return
+	}
+	x.release()
+	x.s.update(func() {
+		if x.rec.Status == 0 {
+			x.s.statuses[0]++
+		}
+	})
+}
+
+// describe copies what was asked into the record.
+func (x *exchange) describe() {
+	a, r := x.ask, x.rec
+	r.Model, r.Stream, r.Thinking, r.UserID = a.modelName, a.stream, a.thinking, a.user
+	if a.model != nil {
+		r.Model = a.model.ID
+	}
+	r.Messages, r.Prefix, r.Tools = a.messages, a.prefix, a.tools
+}
+
+func key(h http.Header) string {
+	auth := h.Get("Authorization")
+	if len(auth) > 7 && strings.EqualFold(auth[:7], "bearer ") {
+		return strings.TrimSpace(auth[7:])
+	}
+	return h.Get("X-Api-Key")
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	limited := http.MaxBytesReader(w, r.Body, bodyLimit)
+	if n := r.ContentLength; n > 0 && n <= bodyLimit {
+		body := make([]byte, n)
+		_, err := io.ReadFull(limited, body)
+		return body, err
+	}
+	return io.ReadAll(limited)
+}
+
+func tooLarge(err error) bool {
+	var e *http.MaxBytesError
+	return errors.As(err, &e)
+}
