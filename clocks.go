@@ -78,7 +78,9 @@ func (k *clocks) begin(limits Timeouts, cancel context.CancelCauseFunc) {
 	k.limits, k.cancel, k.start = limits, cancel, time.Now()
 	k.shortest = min(limits.FirstData, limits.BetweenData, limits.Silence)
 	k.reading.Store(true)
+	k.mu.Lock() // the timer's function may run before the timer is known here
 	k.timer = time.AfterFunc(k.shortest, k.check)
+	k.mu.Unlock()
 }
 
 func (k *clocks) now() int64 { return max(int64(time.Since(k.start)), 1) }
