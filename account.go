@@ -83,8 +83,10 @@ func later(a *atomic.Int64, t int64) bool {
 type account struct {
 	pool   *Pool
 	name   string
+	hash   uint64 // its place among others, the same in every process
 	max    int
 	weight int
+	quota  quota
 
 	disabled atomic.Bool
 	// brokeUntil is when an account without money is tried again; 0 if it has some.

@@ -143,18 +143,19 @@ var sniffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxSniffer is the largest buffer that is kept for the next call.
 const maxSniffer = 1 << 20
 
-// sniff finds the two top-level fields that decide how a call is limited and
-// guarded, in a copy of the body. What cannot be read has neither.
-func (b *body) sniff(req *http.Request) (model string, stream bool) {
+// sniff finds what the call's record tells of a body, in a copy of it: the model
+// and whether to stream, which decide how the call is limited and guarded, and
+// the conversation. What cannot be read has none of it.
+func (b *body) sniff(req *http.Request, c *call) {
 	if b.get == nil || req.Method != http.MethodPost || req.Header.Get("Content-Encoding") != "" {
-		return "", false
+		return
 	}
 	if t := req.Header.Get("Content-Type"); t != "" && !strings.Contains(t, "json") {
-		return "", false
+		return
 	}
 	rc, err := b.get()
 	if err != nil {
-		return "", false
+		return
 	}
 	defer rc.Close()
 	buf := sniffers.Get().(*bytes.Buffer)
@@ -165,17 +166,20 @@ func (b *body) sniff(req *http.Request) (model string, stream bool) {
 		}
 	}()
 	if _, err := buf.ReadFrom(rc); err != nil {
-		return "", false
+		return
 	}
+	var beginning beginning
 	for members := jsonscan.Members(buf.Bytes()); members.Next(); {
 		switch string(members.Key) {
 		case "model":
-			model = modelName(members.Value)
+			c.model = modelName(members.Value)
 		case "stream":
-			stream = jsonscan.IsTrue(members.Value)
+			c.stream = jsonscan.IsTrue(members.Value)
+		default:
+			beginning.member(members.Key, members.Value)
 		}
 	}
-	return model, stream
+	c.conversation = beginning.key()
 }
 
 // modelName is a JSON string as a model's name; the usual ones cost nothing.

@@ -289,7 +289,7 @@ func TestBreakerModelsFailApart(t *testing.T) {
 	base.status.Store(503)
 	rt := layer(b.do)(base)
 	send := func(model string) error {
-		ctx, _ := newCall(t.Context(), model, false)
+		ctx, _ := newCall(t.Context(), model, false, nil)
 		return do(ctx, rt, "x")
 	}
 	require.NoError(t, send("deepseek-flash"))

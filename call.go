@@ -17,6 +17,9 @@ type call struct {
 	stream bool   // the body asks for a stream
 	known  bool   // model and stream are set: the body need not be read for them
 
+	// conversation is the key of what the call belongs to; 0: nothing.
+	conversation uint64
+
 	entered bool
 	body    body
 	watch   watchers // who is told what happens; nil: nobody
@@ -28,6 +31,8 @@ type call struct {
 	// Set by the pool for the attempt under way.
 	account string
 	key     string
+
+	candidates [candidatesMost]Candidate // what the pool chooses among
 
 	waited time.Duration // since the last attempt
 	ticket uint64        // place in the waiting room, kept over all waits
@@ -52,10 +57,10 @@ func (c *call) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// newCall starts the record of a call whose body need not be read for model
-// and stream, because the caller made it and knows them.
-func newCall(ctx context.Context, model string, stream bool) (context.Context, *call) {
-	c := &call{Context: ctx, model: model, stream: stream, known: true}
+// newCall starts the record of a call whose body need not be read again for what
+// a call's record tells, because the caller made it and knows.
+func newCall(ctx context.Context, model string, stream bool, body []byte) (context.Context, *call) {
+	c := &call{Context: ctx, model: model, stream: stream, known: true, conversation: conversationOf(body)}
 	return c, c
 }
 
@@ -76,7 +81,10 @@ func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error
 		return nil, nil, false, err
 	}
 	if !c.known {
-		c.model, c.stream = c.body.sniff(own)
+		c.body.sniff(own, c)
+	}
+	if named := namedConversation(c.Context); named != 0 {
+		c.conversation = named
 	}
 	return c, own, true, nil
 }
@@ -123,6 +131,16 @@ func (c *call) sent() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.attempts)
+}
+
+// told is what the answer said of its tokens; 0 if it has not, or not yet.
+func (c *call) told() (prompt, answer int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.usage == nil {
+		return 0, 0
+	}
+	return c.usage.PromptTokens, c.usage.CompletionTokens
 }
 
 // trail returns the attempts so far.

@@ -98,7 +98,7 @@ func (c *Client) chatBody(req *ChatRequest, stream bool) ([]byte, error) {
 
 // send makes a call and returns its response, which is a 2xx.
 func (c *Client) send(ctx context.Context, method, path, model string, body []byte, stream bool) (*http.Response, *call, error) {
-	ctx, call := newCall(ctx, model, stream)
+	ctx, call := newCall(ctx, model, stream, body)
 	var content io.Reader
 	if body != nil {
 		content = bytes.NewReader(body)

@@ -49,7 +49,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	queue     NewQueue      the waiting room, the only place where calls wait for room
 	breaker   NewBreaker    leaves an endpoint alone that fails
 	limit     NewLimit      calls in flight over everything
-	pool      Pool          which account and key; learned limits; failover
+	pool      Pool          which account and key, by a Strategy; learned limits; failover
 	rate      NewRateLimit  requests a second
 	guard     NewGuard      stalls, cuts, and what counts as an answer
 	base      WithTransport an *http.Transport of our own, or the caller's

@@ -37,7 +37,7 @@ func ExampleClient_ChatStream() {
 }
 
 func ExampleNewPool() {
-	pool, err := deepseek.NewPool(deepseek.Account{Name: "main", Keys: []string{"sk-secret"}, MaxConcurrency: 25})
+	pool, err := deepseek.NewPool(nil, deepseek.Account{Name: "main", Keys: []string{"sk-secret"}, MaxConcurrency: 25})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -29,6 +30,13 @@ type Account struct {
 	MaxConcurrency int
 	// Weight is its share of the load beside other accounts. Default 1.
 	Weight int
+	// RequestsPerMinute and TokensPerMinute are caps on what it may use in any
+	// minute, all models together, for hosts that have such; DeepSeek has none.
+	// Calls wait for room in them, or are refused if their deadline is nearer.
+	// Tokens are those of prompt and answer: guessed from the request's size when
+	// a call is sent, and corrected when the answer tells. Default 0: no cap.
+	RequestsPerMinute int
+	TokensPerMinute   int
 }
 
 // String names the account and the fingerprints of its keys.
@@ -54,9 +62,8 @@ func fingerprint(key string) string {
 
 // Pool is a set of accounts that calls are spread over.
 //
-// Each call goes to the account with the largest free share of its limit for
-// the call's model; among equals they take turns. The limit, of requests in
-// flight for an account and model, is learned (see [Account]). A key that is
+// A [Strategy] chooses among the accounts that have room. The limit, of requests
+// in flight for an account and model, is learned (see [Account]). A key that is
 // rejected (401) is put aside for 10 minutes, an account without money (402)
 // until its balance says otherwise, or 5 minutes; a key that is forbidden (403)
 // for 30 seconds; an account that is told to come back later (429 with
@@ -67,7 +74,9 @@ func fingerprint(key string) string {
 // calls in flight end normally. A Pool is safe for concurrent use, and the cost
 // of its choice does not depend on how many keys it has.
 type Pool struct {
-	models byModel[*modelPool]
+	models   byModel[*modelPool]
+	strategy Strategy
+	homing   bool // the strategy may ask for a conversation's account
 
 	accounts atomic.Pointer[[]*account] // replaced, never changed
 
@@ -79,10 +88,18 @@ type Pool struct {
 	checkAt atomic.Int64 // when an account's balance is to be looked at; farFuture: never
 }
 
-// NewPool returns a pool of accounts. It refuses an account without a key, and
-// one whose name or key is there already.
-func NewPool(accounts ...Account) (*Pool, error) {
-	p := &Pool{byName: map[string]*account{}, byKey: map[string]*account{}}
+// NewPool returns a pool of accounts that s chooses among; nil stands for
+// [Affinity]. It refuses an account without a key, and one whose name or key is
+// there already.
+func NewPool(s Strategy, accounts ...Account) (*Pool, error) {
+	if s == nil {
+		s = Affinity{}
+	}
+	p := &Pool{strategy: s, homing: true, byName: map[string]*account{}, byKey: map[string]*account{}}
+	switch s.(type) {
+	case RoundRobin, LeastLoaded:
+		p.homing = false
+	}
 	p.checkAt.Store(farFuture)
 	all := make([]*account, 0, len(accounts))
 	for _, a := range accounts {
@@ -115,7 +132,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 	)
 	defer func() { check.end() }()
 	for forbiddens := 0; ; {
-		permit, err := m.acquire(c, had)
+		permit, err := m.acquire(c, req.ContentLength, had)
 		if err != nil {
 			if busy != nil { // not the 401 of another: with room it can be served
 				return busy, nil
@@ -205,10 +222,16 @@ func (p *Pool) enlist(a Account) (*account, error) {
 		return nil, badConfig(field+".MaxConcurrency", a.MaxConcurrency, "must not be negative")
 	case a.Weight < 0:
 		return nil, badConfig(field+".Weight", a.Weight, "must not be negative")
+	case a.RequestsPerMinute < 0:
+		return nil, badConfig(field+".RequestsPerMinute", a.RequestsPerMinute, "must not be negative")
+	case a.TokensPerMinute < 0:
+		return nil, badConfig(field+".TokensPerMinute", a.TokensPerMinute, "must not be negative")
 	case p.byName[name] != nil:
 		return nil, badConfig(field+".Name", name, "is taken by another account")
 	}
 	acct := &account{pool: p, name: name, max: a.MaxConcurrency, weight: cmp.Or(a.Weight, 1)}
+	acct.quota.requestsPerMinute, acct.quota.tokensPerMinute = a.RequestsPerMinute, a.TokensPerMinute
+	acct.hash = mix(uint64(crc32.Checksum([]byte(cmp.Or(a.Name, fingerprint(a.Keys[0]))), castagnoli)))
 	keys := make([]*apiKey, len(a.Keys))
 	for i, k := range a.Keys {
 		if err := p.checkKey(fmt.Sprintf("%s.Keys[%d]", field, i), k); err != nil {
@@ -351,12 +374,17 @@ type modelPool struct {
 	cursor atomic.Uint32
 	thaw   atomic.Int64 // the next time at which a slot put aside is due to come back
 	lane   lane
+	moved  moves
 }
 
 // bench is the accounts' slots, and which of them are worth asking.
 type bench struct {
 	slots []*slot
 	ready readySet
+
+	// begins is the ring, made when first asked for: most pools never grow, and
+	// one that does must not sort itself for each account.
+	begins func() *ring
 }
 
 // newBench seats the accounts; those that sat on the old bench keep their slots.
@@ -378,15 +406,26 @@ func newBench(m *modelPool, old *bench, accounts []*account) *bench {
 		s.sit(b, i)
 		b.ready.set(i)
 	}
+	b.begins = sync.OnceValue(func() *ring { return newRing(b.slots) })
 	return b
 }
 
+// isReady reports whether s sits on this bench and is worth asking.
+func (b *bench) isReady(s *slot) bool {
+	i := int(s.place.Load())
+	return i < len(b.slots) && b.slots[i] == s && b.ready.has(i)
+}
+
 // candidates is how many ready slots a choice looks at: all of a small pool,
-// and enough of a large one to come close to the least loaded.
-const candidates = 8
+// and enough of a large one to come close to the least loaded. The home of the
+// call's conversation comes on top.
+const (
+	candidates     = 8
+	candidatesMost = candidates + 1
+)
 
 // acquire finds the call an account with room and takes the room.
-func (m *modelPool) acquire(c *call, except []*slot) (*permit, error) {
+func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permit, error) {
 	seq := m.lane.seq.Load()
 	now := time.Now()
 	if !m.lane.admits(c) {
@@ -396,33 +435,68 @@ func (m *modelPool) acquire(c *call, except []*slot) (*permit, error) {
 		m.thawDue(now)
 	}
 	b := m.bench.Load()
+	var first *slot // where the call's conversation begins; nil: no matter
+	if m.pool.homing && c.conversation != 0 && len(b.slots) > 1 {
+		first = b.slots[b.begins().first(c.conversation)]
+	}
 	for range len(b.slots) + 1 {
-		s := m.choose(b, except)
+		s := m.choose(c, b, first, except)
 		if s == nil {
 			break
 		}
-		if p := s.take(c, now); p != nil {
+		if p := s.take(c, requestBytes, now); p != nil {
 			m.lane.admitted(c)
+			if first != nil {
+				m.moved.note(c.conversation, first, s)
+			}
 			return p, nil
 		}
 	}
 	return nil, m.refusal(seq, now)
 }
 
-// choose returns the ready slot with the largest free share.
-func (m *modelPool) choose(b *bench, except []*slot) *slot {
+// choose has the strategy choose among ready slots; nil if there is none.
+func (m *modelPool) choose(c *call, b *bench, first *slot, except []*slot) *slot {
+	list := m.ready(c.candidates[:0], b, except)
+	if first != nil {
+		if home := m.home(b, c.conversation, first); home != nil && !slices.Contains(except, home) {
+			list = withHome(list, home)
+		}
+	}
+	switch len(list) {
+	case 0:
+		return nil
+	case 1:
+		return list[0].slot
+	}
+	i := m.pool.strategy.Choose(list)
+	if i < 0 || i >= len(list) {
+		i = 0
+	}
+	return list[i].slot
+}
+
+// withHome marks the candidate that is the conversation's home, or adds it.
+func withHome(list []Candidate, home *slot) []Candidate {
+	for i := range list {
+		if list[i].slot == home {
+			list[i].home = true
+			return list
+		}
+	}
+	return append(list, Candidate{slot: home, home: true})
+}
+
+// ready appends ready slots to list, from the one whose turn it is.
+func (m *modelPool) ready(list []Candidate, b *bench, except []*slot) []Candidate {
 	n := len(b.slots)
 	if n == 0 {
-		return nil
+		return list
 	}
-	var best *slot
 	start := int(m.cursor.Add(1)) % n
-	for i, seen := b.ready.next(start), 0; i >= 0 && seen < candidates; {
+	for i := b.ready.next(start); i >= 0 && len(list) < candidates; {
 		if s := b.slots[i]; !slices.Contains(except, s) {
-			if best == nil || s.freer(best) {
-				best = s
-			}
-			seen++
+			list = append(list, Candidate{slot: s})
 		}
 		// On to the next, until we are round.
 		following := b.ready.next((i + 1) % n)
@@ -431,7 +505,7 @@ func (m *modelPool) choose(b *bench, except []*slot) *slot {
 		}
 		i = following
 	}
-	return best
+	return list
 }
 
 // distance is how far i comes after start, going round n places.

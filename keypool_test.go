@@ -29,7 +29,7 @@ func newTestPool(tb testing.TB, n int) *Pool {
 	for i, k := range manyKeys(n) {
 		accounts[i] = Account{Keys: []string{k}}
 	}
-	p, err := NewPool(accounts...)
+	p, err := NewPool(nil, accounts...)
 	require.NoError(tb, err)
 	return p
 }
@@ -85,7 +85,7 @@ func (b *keyBase) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // pooled is the pool over a guard, and the status of one call through it.
 func pooled(t *testing.T, base http.RoundTripper, accounts ...Account) (*Pool, func() (int, error)) {
-	p, err := NewPool(accounts...)
+	p, err := NewPool(LeastLoaded{}, accounts...)
 	require.NoError(t, err)
 	rt := Chain(p.Middleware(), NewGuard(Timeouts{}, false))(base)
 	return p, func() (int, error) { return statusOf(t.Context(), rt) }
@@ -240,7 +240,7 @@ func TestPoolBrokeAccountIsProbedByOneCall(t *testing.T) {
 		base := &keyBase{}
 		base.set("a", "402")
 		base.set("balance of a", "404") // a host that has no such thing
-		p, err := NewPool(account1("a", "a"))
+		p, err := NewPool(nil, account1("a", "a"))
 		require.NoError(t, err)
 		held := &heldBase{}
 		broke := true
@@ -328,9 +328,9 @@ func TestPoolLongerCooldownIsNotMadeShorter(t *testing.T) {
 		p := newTestPool(t, 1)
 		m := p.model("m")
 		c := &call{Context: t.Context()}
-		one, err := m.acquire(c, nil)
+		one, err := m.acquire(c, 0, nil)
 		require.NoError(t, err)
-		two, err := m.acquire(c, nil)
+		two, err := m.acquire(c, 0, nil)
 		require.NoError(t, err)
 		one.finish(c, verdict{outcome: throttled, wait: 60 * time.Second})
 		two.finish(c, verdict{outcome: throttled, wait: 5 * time.Second})
@@ -372,7 +372,7 @@ func TestPoolLeavesServerFaultsToOthers(t *testing.T) {
 
 func TestPoolSetsTheHeaderThePathWants(t *testing.T) {
 	var got http.Header
-	p, err := NewPool(account1("a", "sk-real"))
+	p, err := NewPool(nil, account1("a", "sk-real"))
 	require.NoError(t, err)
 	rt := p.Middleware()(roundTripper(func(r *http.Request) (*http.Response, error) {
 		got = r.Header
@@ -395,7 +395,7 @@ func TestPoolSetsTheHeaderThePathWants(t *testing.T) {
 func TestPoolTakesKeysThatTheServerRepeatsOutOfErrors(t *testing.T) {
 	base := &keyBase{}
 	base.set("sk-very-secret", `401 {"error":{"message":"key sk-very-secret is invalid"}}`)
-	p, err := NewPool(account1("a", "sk-very-secret"))
+	p, err := NewPool(nil, account1("a", "sk-very-secret"))
 	require.NoError(t, err)
 	rt := Chain(p.Middleware(), NewGuard(Timeouts{}, false))(base)
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/models", nil)
@@ -411,21 +411,21 @@ func TestPoolSpreadsEvenlyAndByWeight(t *testing.T) {
 		m, got := p.model("m"), map[string]int{}
 		for range n {
 			c := &call{Context: t.Context()}
-			_, err := m.acquire(c, nil)
+			_, err := m.acquire(c, 0, nil)
 			require.NoError(t, err)
 			got[c.account]++
 		}
 		return got
 	}
-	even, err := NewPool(account1("a", "1"), account1("b", "2"), account1("c", "3"))
+	even, err := NewPool(nil, account1("a", "1"), account1("b", "2"), account1("c", "3"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]int{"a": 10, "b": 10, "c": 10}, take(even, 30))
 
-	weighted, err := NewPool(Account{Name: "a", Keys: []string{"1"}, Weight: 3}, account1("b", "2"))
+	weighted, err := NewPool(nil, Account{Name: "a", Keys: []string{"1"}, Weight: 3}, account1("b", "2"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]int{"a": 30, "b": 10}, take(weighted, 40))
 
-	byLimit, err := NewPool(Account{Name: "a", Keys: []string{"1"}, MaxConcurrency: 40}, Account{Name: "b", Keys: []string{"2"}, MaxConcurrency: 10})
+	byLimit, err := NewPool(nil, Account{Name: "a", Keys: []string{"1"}, MaxConcurrency: 40}, Account{Name: "b", Keys: []string{"2"}, MaxConcurrency: 10})
 	require.NoError(t, err)
 	require.Equal(t, map[string]int{"a": 32, "b": 8}, take(byLimit, 40))
 }
@@ -435,7 +435,7 @@ func TestPoolTurnsAmongEquals(t *testing.T) {
 	m, got := p.model("m"), map[string]int{}
 	for range 100 { // one at a time: all are equal each time
 		c := &call{Context: t.Context()}
-		permit, err := m.acquire(c, nil)
+		permit, err := m.acquire(c, 0, nil)
 		require.NoError(t, err)
 		permit.finish(c, verdict{outcome: answered})
 		got[c.account]++
@@ -466,7 +466,7 @@ func TestPoolFindsTheOneWithRoomAmongMany(t *testing.T) {
 	}
 	c := &call{Context: t.Context()}
 	for range 100 {
-		permit, err := m.acquire(c, nil)
+		permit, err := m.acquire(c, 0, nil)
 		require.NoError(t, err)
 		require.Equal(t, "account-7777", c.account)
 		permit.finish(c, verdict{outcome: answered})
@@ -476,7 +476,7 @@ func TestPoolFindsTheOneWithRoomAmongMany(t *testing.T) {
 func TestPoolChangesAtRunTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := &heldBase{}
-		p, err := NewPool(Account{Name: "a", Keys: []string{"sk-a"}, MaxConcurrency: 1})
+		p, err := NewPool(nil, Account{Name: "a", Keys: []string{"sk-a"}, MaxConcurrency: 1})
 		require.NoError(t, err)
 		room, err := newWaitingRoom(Queue{})
 		require.NoError(t, err)
@@ -540,13 +540,13 @@ func TestPoolRefusesBadAccounts(t *testing.T) {
 		`Account "b".Weight -2`:               {{Name: "b", Keys: []string{"x"}, Weight: -2}},
 		`Keys[1] #` + fingerprint("sk-twice"): {account1("b", "sk-twice", "sk-twice")},
 	} {
-		_, err := NewPool(accounts...)
+		_, err := NewPool(nil, accounts...)
 		var bad *ConfigError
 		require.ErrorAs(t, err, &bad, name)
 		require.ErrorContains(t, err, name)
 		require.NotContains(t, err.Error(), "sk-twice")
 	}
-	p, err := NewPool(ok)
+	p, err := NewPool(nil, ok)
 	require.NoError(t, err)
 	require.ErrorContains(t, p.Remove("nobody"), "nobody")
 	require.ErrorContains(t, p.Enable("nobody"), "nobody")
@@ -564,7 +564,7 @@ func TestPoolModelsOfUnknownNamesAreBounded(t *testing.T) {
 }
 
 func TestPoolConcurrentUse(t *testing.T) {
-	p, err := NewPool(
+	p, err := NewPool(nil,
 		Account{Name: "a", Keys: []string{"a1", "a2"}, MaxConcurrency: 3},
 		Account{Name: "b", Keys: []string{"b1"}, MaxConcurrency: 2},
 	)

@@ -61,6 +61,18 @@ func WithAccounts(accounts ...Account) Option {
 	})
 }
 
+// WithStrategy says how the account of a call is chosen. Default: [Affinity] over
+// [LeastLoaded].
+func WithStrategy(s Strategy) Option {
+	return optionFunc(func(c *config) error {
+		if s == nil {
+			return badConfig("Strategy", "nil", "must not be nil")
+		}
+		c.strategy = s
+		return nil
+	})
+}
+
 // WithBaseURL sets the endpoint. Default: the environment's DEEPSEEK_BASE_URL,
 // else https://api.deepseek.com. Requests for any other scheme, host or port
 // are refused.
@@ -207,6 +219,7 @@ func WithMiddleware(layers ...Middleware) Option {
 type config struct {
 	baseURL        string
 	accounts       []Account
+	strategy       Strategy
 	maxConcurrency int
 	queue          Queue
 	rateLimit      *rateLimit

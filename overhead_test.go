@@ -89,7 +89,7 @@ func BenchmarkPoolChoice(b *testing.B) {
 			m := pool.model("deepseek-flash")
 			c := &call{Context: context.Background()}
 			for b.Loop() {
-				p, err := m.acquire(c, nil)
+				p, err := m.acquire(c, 0, nil)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -19,6 +19,8 @@ func newReadySet(n int) readySet {
 func (r *readySet) set(i int)   { r.words[i/64].Or(1 << (i % 64)) }
 func (r *readySet) clear(i int) { r.words[i/64].And(^(uint64(1) << (i % 64))) }
 
+func (r *readySet) has(i int) bool { return r.words[i/64].Load()&(1<<(i%64)) != 0 }
+
 // next returns the first member from i on, going round; -1 if there is none.
 func (r *readySet) next(i int) int {
 	if r.n == 0 {

@@ -46,21 +46,25 @@ type slot struct {
 	// For choices, without the lock.
 	inFlight atomic.Int64
 	limit    atomic.Int64
+	reach    atomic.Int64 // the limit, or how far it was approached
+	speed    speed
+	place    atomic.Int32 // on the bench; written under mu
 
 	// Guarded by mu.
 	mu        sync.Mutex
 	bench     *bench
-	place     int
 	max       int   // configured limit; 0: learn
 	ramp      int   // how many may be out while the limit is approached; 0: that is over
 	rampedAt  int64 // when it last doubled
 	peak      int   // most in flight since the last 429
 	epoch     uint64
-	wanted    bool // somebody was turned away for want of room since the limit last changed
-	successes int  // since then, while it was the bottleneck
-	refusedAt int  // the limit at the last 429
-	patience  int  // how many times slower to grow to it again
-	strikes   int  // generations in a row with a 429 while there was room by our count
+	wanted    bool   // somebody was turned away for want of room since the limit last changed
+	successes int    // since then, while it was the bottleneck
+	guessedIn uint64 // the epoch that began when the limit was first guessed; 0: it was not
+	proven    int    // of the calls that were out then, how many were answered
+	refusedAt int    // the limit at the last 429
+	patience  int    // how many times slower to grow to it again
+	strikes   int    // generations in a row with a 429 while there was room by our count
 	coolUntil int64
 	answers   int64
 	refusals  int64
@@ -76,6 +80,7 @@ func newSlot(m *modelPool, a *account) *slot {
 		}
 	}
 	s.limit.Store(int64(limit))
+	s.reached()
 	a.mu.Lock()
 	a.slots = append(a.slots, s)
 	a.mu.Unlock()
@@ -86,18 +91,30 @@ func newSlot(m *modelPool, a *account) *slot {
 func (s *slot) sit(b *bench, i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.bench, s.place = b, i
+	s.bench = b
+	s.place.Store(int32(i))
+}
+
+// worth says whether it is worth asking the slot for room. s.mu is held.
+func (s *slot) worth(asking bool) {
+	if i := int(s.place.Load()); asking {
+		s.bench.ready.set(i)
+	} else {
+		s.bench.ready.clear(i)
+	}
+}
+
+// reached tells choices how many calls may be out by now. s.mu is held.
+func (s *slot) reached() {
+	reach := s.limit.Load()
+	if s.ramp > 0 {
+		reach = min(reach, int64(s.ramp))
+	}
+	s.reach.Store(reach)
 }
 
 // load is how many calls are in flight of how many there may be.
 func (s *slot) load() (inFlight, limit int) { return int(s.inFlight.Load()), int(s.limit.Load()) }
-
-// freer reports whether s has a larger free share than t, by weight.
-func (s *slot) freer(t *slot) bool {
-	sn, sl := s.load()
-	tn, tl := t.load()
-	return sn*tl*t.account.weight < tn*sl*s.account.weight
-}
 
 // permit is one call's place in a slot.
 type permit struct {
@@ -106,16 +123,20 @@ type permit struct {
 	epoch uint64
 	trial bool
 	told  int // the limit that a 429's text told; 0: none
+
+	takenAt   time.Time
+	firstData time.Duration // of a stream
+	tokens    int           // what the call was thought to come to, where that is capped
 }
 
 // take takes a place for the call. Without room it clears the slot's place in
 // the set of those worth asking; what makes room sets it again.
-func (s *slot) take(c *call, now time.Time) *permit {
+func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.account
 	if until := s.asideUntilLocked(now); until > now.UnixNano() {
-		s.bench.ready.clear(s.place)
+		s.worth(false)
 		if until != farFuture {
 			lower(&s.model.thaw, until)
 		}
@@ -123,7 +144,7 @@ func (s *slot) take(c *call, now time.Time) *permit {
 	}
 	if !s.hasRoom(now) {
 		s.wanted = true
-		s.bench.ready.clear(s.place)
+		s.worth(false)
 		if s.ramp > 0 {
 			lower(&s.model.thaw, s.rampedAt+int64(rampEvery))
 		}
@@ -131,19 +152,27 @@ func (s *slot) take(c *call, now time.Time) *permit {
 	}
 	k, until := a.pick(now)
 	if k == nil {
-		s.bench.ready.clear(s.place)
+		s.worth(false)
 		if until != farFuture {
 			lower(&s.model.thaw, until)
 		}
 		return nil
 	}
-	p := &permit{slot: s, key: k, epoch: s.epoch}
+	p := &permit{slot: s, key: k, epoch: s.epoch, takenAt: now}
 	if a.trial.Load() != 0 {
 		if !a.trial.CompareAndSwap(1, 2) {
-			s.bench.ready.clear(s.place)
+			s.worth(false)
 			return nil
 		}
 		p.trial = true
+	}
+	if p.tokens, until = a.quota.take(requestBytes, now); until != 0 {
+		if p.trial {
+			a.trial.Store(1)
+		}
+		s.worth(false)
+		lower(&s.model.thaw, until)
+		return nil
 	}
 	s.peak = max(s.peak, int(s.inFlight.Add(1)))
 	c.account, c.key = a.name, k.fingerprint
@@ -169,6 +198,7 @@ func (s *slot) hasRoom(now time.Time) bool {
 	if s.ramp *= 2; s.ramp >= int(s.limit.Load()) {
 		s.ramp = 0
 	}
+	s.reached()
 	return true
 }
 
@@ -184,7 +214,7 @@ func (s *slot) asideUntilLocked(now time.Time) int64 {
 	if a.disabled.Load() {
 		return farFuture
 	}
-	if until := max(a.brokeUntil.Load(), s.coolUntil); until > now.UnixNano() {
+	if until := max(a.brokeUntil.Load(), s.coolUntil, a.quota.until(now)); until > now.UnixNano() {
 		return until
 	}
 	return 0
@@ -198,8 +228,8 @@ func (s *slot) state(now time.Time) (State, int64) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.coolUntil > now.UnixNano() {
-		return StateCooling, s.coolUntil
+	if until := max(s.coolUntil, s.account.quota.until(now)); until > now.UnixNano() {
+		return StateCooling, until
 	}
 	return state, 0
 }
@@ -207,7 +237,7 @@ func (s *slot) state(now time.Time) (State, int64) {
 // offer has the slot looked at again.
 func (s *slot) offer() {
 	s.mu.Lock()
-	s.bench.ready.set(s.place)
+	s.worth(true)
 	s.mu.Unlock()
 	s.model.lane.room()
 }
@@ -216,7 +246,7 @@ func (s *slot) offer() {
 func (s *slot) warm() {
 	s.mu.Lock()
 	s.coolUntil, s.strikes = 0, 0
-	s.bench.ready.set(s.place)
+	s.worth(true)
 	s.mu.Unlock()
 	s.model.lane.room()
 }
@@ -242,6 +272,9 @@ func (p *permit) sign(req *http.Request) *http.Request {
 // nobody takes that place in the old belief.
 func (p *permit) response(c *call, resp *http.Response, v verdict) {
 	a := p.slot.account
+	if c.stream {
+		p.firstData = time.Since(p.takenAt)
+	}
 	if b, ok := resp.Body.(*memBody); ok && v.outcome == throttled {
 		p.told, _ = toldLimit(b.data)
 	}
@@ -251,6 +284,9 @@ func (p *permit) response(c *call, resp *http.Response, v verdict) {
 	case broke:
 		a.ranOut(c, time.Now())
 	case answered, rejected:
+		if v.outcome == answered {
+			p.slot.prove(p)
+		}
 		p.key.worked()
 		if p.trial {
 			a.refilled(c.watch, "trial")
@@ -279,7 +315,8 @@ func toldLimit(body []byte) (int, bool) {
 
 // finish gives the place back and lets the limit learn from how it went.
 func (p *permit) finish(c *call, v verdict) {
-	s := p.slot
+	s, now := p.slot, time.Now()
+	p.learn(c, v, now)
 	s.mu.Lock()
 	from := int(s.limit.Load())
 	bottleneck := s.wanted && int(s.inFlight.Load()) >= from || s.model.lane.busy.Load()
@@ -298,10 +335,11 @@ func (p *permit) finish(c *call, v verdict) {
 		if fresh {
 			s.shrink(p)
 		}
-		cooled = s.strike(v, time.Now(), fresh)
+		cooled = s.strike(v, now, fresh)
 	}
+	s.reached()
 	to := int(s.limit.Load())
-	s.bench.ready.set(s.place)
+	s.worth(true)
 	inFlight := int(s.inFlight.Load())
 	s.mu.Unlock()
 
@@ -315,6 +353,37 @@ func (p *permit) finish(c *call, v verdict) {
 		c.watch.cooldown(CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
 	}
 	s.model.lane.room()
+}
+
+// prove corrects the first guess of a limit, made at the first 429: of the calls
+// that were out together then, as many as are answered are allowed together.
+func (s *slot) prove(p *permit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.epoch+1 != s.guessedIn {
+		return
+	}
+	if s.proven++; s.proven > int(s.limit.Load()) && s.epoch == s.guessedIn {
+		s.limit.Store(int64(s.proven))
+		s.reached()
+	}
+}
+
+// learn takes in how quick the account was and what of its quota was used.
+func (p *permit) learn(c *call, v verdict, now time.Time) {
+	prompt, answer := c.told()
+	switch v.outcome {
+	case answered:
+		p.slot.speed.answered(p.firstData, now.Sub(p.takenAt), answer, now)
+	case fault:
+		p.slot.speed.failed(now)
+	}
+	switch q := &p.slot.account.quota; {
+	case prompt+answer > 0:
+		q.settle(p.tokens, prompt, answer, now)
+	case v.outcome != answered && v.outcome != cancelled && v.outcome != fault: // it was not let in
+		q.giveBack(p.tokens, now)
+	}
 }
 
 // grow raises the limit by one for a limit's worth of successes; more slowly
@@ -350,6 +419,7 @@ func (s *slot) shrink(p *permit) {
 	case p.told > 0:
 	case ramp > 0 && peak >= ramp/2:
 		next, refusedAt = int(backOff*float64(peak)), peak
+		s.guessedIn, s.proven = s.epoch, 0
 	case peak >= limit/2:
 		refusedAt = min(peak, limit)
 		next = min(refusedAt-1, int(decrease*float64(refusedAt)))

@@ -12,12 +12,12 @@ import (
 
 // oneSlot is a pool's only slot, and calls to take and give its places with.
 func oneSlot(t *testing.T, max int) (*slot, func() *permit, *call) {
-	p, err := NewPool(Account{Keys: []string{"k"}, MaxConcurrency: max})
+	p, err := NewPool(nil, Account{Keys: []string{"k"}, MaxConcurrency: max})
 	require.NoError(t, err)
 	m := p.model("deepseek-flash")
 	c := &call{Context: t.Context()}
 	return m.bench.Load().slots[0], func() *permit {
-		p, err := m.acquire(c, nil)
+		p, err := m.acquire(c, 0, nil)
 		if err != nil {
 			return nil
 		}

@@ -69,7 +69,7 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	if t.baseURL, err = parseBaseURL(c.baseURL); err != nil {
 		return nil, err
 	}
-	if t.pool, err = NewPool(c.accounts...); err != nil {
+	if t.pool, err = NewPool(c.strategy, c.accounts...); err != nil {
 		return nil, err
 	}
 	if t.queue, err = newWaitingRoom(c.queue); err != nil {

@@ -118,7 +118,7 @@ func pools() (*table, error) {
 		for i := range accounts {
 			accounts[i].Keys = []string{"sk-" + strconv.Itoa(i)}
 		}
-		pool, poolErr := deepseek.NewPool(accounts...)
+		pool, poolErr := deepseek.NewPool(nil, accounts...)
 		if poolErr != nil {
 			return nil, poolErr
 		}

@@ -1,0 +1,85 @@
+package deepseek
+
+import "time"
+
+// Strategy chooses the account that serves a call. [Affinity], the default,
+// [LeastLoaded] and [RoundRobin] are three; a caller's own may be given to
+// [WithStrategy] and [NewPool].
+type Strategy interface {
+	// Choose returns the place in candidates of the account to use. The
+	// candidates are accounts that have room for the call by what is known of
+	// their limits, at least two and at most nine of them, in an order that goes
+	// on by one account from call to call. An account that cannot be used at all
+	// is not among them. They must not be kept. A place that does not exist
+	// stands for the first.
+	//
+	// Choose is called at once by many goroutines, with no lock held.
+	Choose(candidates []Candidate) int
+}
+
+// StrategyFunc is a function as a [Strategy].
+type StrategyFunc func(candidates []Candidate) int
+
+// Choose calls f.
+func (f StrategyFunc) Choose(candidates []Candidate) int { return f(candidates) }
+
+// Candidate is an account that could serve a call, as it stands for the call's
+// model.
+type Candidate struct {
+	slot *slot
+	home bool
+}
+
+// Account is the account's name.
+func (c Candidate) Account() string { return c.slot.account.name }
+
+// InFlight is how many calls the account has in flight, and Limit how many it
+// may have, as configured or learned so far.
+func (c Candidate) InFlight() int { return int(c.slot.inFlight.Load()) }
+
+// Limit is how many calls the account may have in flight.
+func (c Candidate) Limit() int { return int(c.slot.reach.Load()) }
+
+// Weight is the account's configured weight.
+func (c Candidate) Weight() int { return c.slot.account.weight }
+
+// Home reports whether the call's conversation belongs to this account: it was
+// there last, or is to begin there. What DeepSeek has of it in its context cache
+// is there.
+func (c Candidate) Home() bool { return c.home }
+
+// Load is the share of the account's limit that is in use, divided by its weight.
+func (c Candidate) Load() float64 {
+	return float64(c.InFlight()) / float64(max(1, c.Limit())*c.Weight())
+}
+
+// Delay is how long an answer of ordinary length takes here, from the answers
+// seen lately; 0 if there were none. Failures do not count, however quick.
+func (c Candidate) Delay() time.Duration { return c.slot.speed.delay() }
+
+// slowBy is how many times slower than the quickest an account is when it gets
+// only what the others cannot take. Answers differ in length by far more, but
+// what is compared is smoothed.
+const slowBy = 3
+
+// quickest is the shortest delay among candidates; 0 if none is known.
+func quickest(candidates []Candidate) time.Duration {
+	var best time.Duration
+	for _, c := range candidates {
+		if d := c.Delay(); d > 0 && (best == 0 || d < best) {
+			best = d
+		}
+	}
+	return best
+}
+
+// lame reports whether the account is much slower than the quickest, or fails
+// most of its calls, so that it should get only what the others cannot take.
+// Now and then one call finds out whether that is still so.
+func (c Candidate) lame(quickest time.Duration) bool {
+	s := &c.slot.speed
+	if s.failing() || quickest > 0 && s.delay() > slowBy*quickest {
+		return !s.worthATry(c.slot)
+	}
+	return false
+}

@@ -1,0 +1,117 @@
+package deepseek
+
+import (
+	"context"
+	"hash/crc32"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+)
+
+// conversationKey finds a conversation's name among a context's values.
+type conversationKey struct{}
+
+// ContextWithConversation returns a context whose calls belong to the
+// conversation of that name, of whatever form. The pool keeps them on one
+// account, for its context cache (see [Affinity]). Without it a conversation is
+// told by the beginning of its requests, which does as well unless an
+// application changes it from call to call, or has many that begin alike.
+func ContextWithConversation(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, conversationKey{}, name)
+}
+
+// beginning collects what names a conversation, out of a request's members. Its
+// value is the same in every process.
+type beginning struct {
+	sum uint32
+	any bool // there is a message
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (b *beginning) add(value []byte) { b.sum = crc32.Update(b.sum, castagnoli, value) }
+
+// member takes in a member of the request, in the shape of any of the APIs:
+// messages and user_id of chat, input and instructions of /responses, system and
+// metadata of the Anthropic format.
+func (b *beginning) member(key, value []byte) {
+	switch string(key) {
+	case "system", "instructions":
+		b.content(value)
+	case "user_id": // the cache is apart for each
+		b.add(value)
+	case "metadata":
+		if id, ok := jsonscan.Get(value, "user_id"); ok {
+			b.add(id)
+		}
+	case "messages", "input":
+		b.messages(value)
+	}
+}
+
+// messages takes in the messages up to the user's first.
+func (b *beginning) messages(value []byte) {
+	if jsonscan.IsString(value) {
+		b.add(value)
+		b.any = true
+		return
+	}
+	for e := jsonscan.Elements(value); e.Next(); {
+		users := false
+		for m := jsonscan.Members(e.Value); m.Next(); {
+			switch string(m.Key) {
+			case "role":
+				users = jsonscan.Equal(m.Value, "user")
+			case "content":
+				b.content(m.Value)
+				b.any = true
+			}
+		}
+		if users {
+			return
+		}
+	}
+}
+
+// content takes in a text, or the texts of parts. What else is in a part is
+// left out: Anthropic's clients mark the last message for the cache, and it is
+// another one each time.
+func (b *beginning) content(value []byte) {
+	if jsonscan.IsString(value) {
+		b.add(value)
+		return
+	}
+	for e := jsonscan.Elements(value); e.Next(); {
+		if text, ok := jsonscan.Get(e.Value, "text"); ok {
+			b.add(text)
+			continue
+		}
+		b.add(e.Value)
+	}
+}
+
+// key is the conversation's; 0 if there is none.
+func (b *beginning) key() uint64 {
+	if !b.any {
+		return 0
+	}
+	return mix(uint64(b.sum)) | 1
+}
+
+// namedConversation is the key of the conversation that the context names; 0
+// if it names none.
+func namedConversation(ctx context.Context) uint64 {
+	name, ok := ctx.Value(conversationKey{}).(string)
+	if !ok {
+		return 0
+	}
+	return mix(uint64(crc32.Checksum([]byte(name), castagnoli))) | 1
+}
+
+// conversationOf is the key of a whole request body's conversation.
+func conversationOf(body []byte) uint64 {
+	var b beginning
+	for m := jsonscan.Members(body); m.Next(); {
+		b.member(m.Key, m.Value)
+	}
+	return b.key()
+}

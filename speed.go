@@ -1,0 +1,82 @@
+package deepseek
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// speed is how quickly an account answers for a model, and how often it fails,
+// smoothed over the last calls. The zero value knows nothing.
+type speed struct {
+	// For choices, without the lock.
+	typical  atomic.Int64 // of an ordinary answer, in nanoseconds; 0: unknown
+	fails    atomic.Bool
+	judgedAt atomic.Int64 // when the last call ended (nanoseconds since 1970)
+
+	mu     sync.Mutex
+	first  smooth // nanoseconds to the first data of a stream
+	token  smooth // nanoseconds a token
+	faults smooth // 1: a fault, 0: an answer
+}
+
+const (
+	smoothing      = 8                // calls, about
+	ordinaryAnswer = 200              // tokens
+	failsFrom      = 0.5              // of its calls, and
+	failsAfter     = 4                // calls at least
+	tryAgainEvery  = 10 * time.Second // that nothing was heard of an account
+)
+
+// smooth is an exponentially smoothed average; its first values count more.
+type smooth struct {
+	value float64
+	n     int
+}
+
+func (s *smooth) add(v float64) {
+	s.n++
+	s.value += (v - s.value) / float64(min(s.n, smoothing))
+}
+
+// answered takes in a complete answer. firstData is 0 for one that was no
+// stream; tokens is 0 if it is not known how long it was.
+func (s *speed) answered(firstData, took time.Duration, tokens int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.add(0)
+	if firstData > 0 {
+		s.first.add(float64(firstData))
+		took -= firstData
+	} else {
+		took -= time.Duration(s.first.value)
+	}
+	if tokens > 0 {
+		s.token.add(max(0, float64(took)/float64(tokens)))
+	}
+	s.typical.Store(int64(s.first.value + ordinaryAnswer*s.token.value))
+	s.judged(now)
+}
+
+// failed takes in a fault of the server's.
+func (s *speed) failed(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.add(1)
+	s.judged(now)
+}
+
+// judged makes what was learned known. s.mu is held.
+func (s *speed) judged(now time.Time) {
+	s.fails.Store(s.faults.n >= failsAfter && s.faults.value > failsFrom)
+	s.judgedAt.Store(now.UnixNano())
+}
+
+func (s *speed) delay() time.Duration { return time.Duration(s.typical.Load()) }
+func (s *speed) failing() bool        { return s.fails.Load() }
+
+// worthATry reports whether a lame account should get a call all the same,
+// because nothing was heard of it for long and nobody is finding out.
+func (s *speed) worthATry(of *slot) bool {
+	return of.inFlight.Load() == 0 && time.Now().UnixNano()-s.judgedAt.Load() >= int64(tryAgainEvery)
+}
