@@ -471,7 +471,7 @@ func learning() (tests []test) {
 			for _, a := range []string{"a", "b"} {
 				assert.LessOrEqual(x, x.srv.MaxInFlight(a, deepseek.ModelFlash), 3)
 			}
-		}, opts: []deepseek.Option{deepseek.WithMaxConcurrency(6)}},
+		}, opts: []deepseek.Option{deepseek.WithMaxConcurrency(6), deepseek.WithStrategy(deepseek.LeastLoaded{})}},
 	)
 }
 
