@@ -15,7 +15,9 @@ import (
 // a call that its caller cancelled least of all.
 //
 //	closed      calls pass. Over the last Window, at least MinRequests of them and
-//	            FailureRatio of those failed: open.
+//	            FailureRatio of those failed: open. So it does when InARow of them
+//	            failed with no success between: after a busy time of successes the
+//	            ratio alone would take as long a time of failures to tell.
 //	open        calls are refused with [ErrCircuitOpen], for up to OpenFor; twice as
 //	            long each time in a row that it opens, up to MaxOpenFor. The time is
 //	            shortened by up to a tenth at random, so that clients do not return
@@ -32,6 +34,9 @@ type Breaker struct {
 	MinRequests int
 	// FailureRatio is the share of failed calls that opens. Default 0.5.
 	FailureRatio float64
+	// InARow is how many failures in a row open, none of them a Window after the
+	// one before. Default 20; negative: no number does.
+	InARow int
 	// Window is how far back calls count. Default 30 s.
 	Window time.Duration
 	// OpenFor is how long the breaker is open the first time. Default 5 s.
@@ -59,6 +64,9 @@ func (b Breaker) withDefaults() (Breaker, error) {
 	}
 	if b.MinRequests == 0 {
 		b.MinRequests = 20
+	}
+	if b.InARow == 0 {
+		b.InARow = 20
 	}
 	if b.FailureRatio == 0 {
 		b.FailureRatio = 0.5
@@ -174,6 +182,8 @@ type circuit struct {
 	state      BreakerState // "" is closed
 	generation uint64       // changes with the state
 	slots      []sample
+	inARow     int         // failures since the last success
+	failedAt   time.Time   // the last of them
 	opened     int         // times in a row
 	until      time.Time   // end of being open
 	probes     []time.Time // when the probes on their way were let through
@@ -326,16 +336,25 @@ func (k *circuit) count(o outcome) *BreakerEvent {
 	}
 	p := k.breaker.policy
 	width := max(int64(p.Window)/windowSlots, 1)
-	part := time.Now().UnixNano() / width
+	now := time.Now()
+	part := now.UnixNano() / width
 	s := &k.slots[part%windowSlots]
 	if s.part != part {
 		*s = sample{part: part}
 	}
 	if good {
 		s.ok++
+		k.inARow = 0
 		return nil
 	}
 	s.failed++
+	if now.Sub(k.failedAt) >= p.Window {
+		k.inARow = 0
+	}
+	k.failedAt = now
+	if k.inARow++; k.inARow == p.InARow {
+		return k.open()
+	}
 	var ok, failed int
 	for _, s := range k.slots {
 		if s.part > part-windowSlots {
@@ -361,6 +380,7 @@ func (k *circuit) open() *BreakerEvent {
 	d -= rand.N(d/10 + 1)
 	k.until = time.Now().Add(d)
 	clear(k.slots)
+	k.inARow = 0
 	e := k.to(BreakerOpen)
 	e.OpenFor = d
 	return e

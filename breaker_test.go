@@ -86,6 +86,35 @@ func TestBreakerWindowRolls(t *testing.T) {
 	})
 }
 
+// After thousands of successes a window's ratio would take as many failures; in
+// an outage that would be half a minute of it.
+func TestBreakerOpensOnFailuresInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &statusBase{}
+		rt, k := newTestBreaker(t, Breaker{}, base)
+		send := func(n int, status int64) {
+			base.status.Store(status)
+			times(n, func() { _ = do(t.Context(), rt, "x") })
+		}
+		send(5000, 200)
+		send(19, 503)
+		require.NotEqual(t, BreakerOpen, k.state)
+		send(1, 200)
+		send(19, 503)
+		require.NotEqual(t, BreakerOpen, k.state, "a success in between")
+		time.Sleep(30 * time.Second)
+		send(19, 503)
+		require.NotEqual(t, BreakerOpen, k.state, "those long ago do not count")
+		send(1, 503)
+		require.Equal(t, BreakerOpen, k.state)
+
+		rt, k = newTestBreaker(t, Breaker{InARow: -1}, base)
+		send(5000, 200)
+		send(100, 503)
+		require.NotEqual(t, BreakerOpen, k.state)
+	})
+}
+
 func TestBreakerOpenRefusesWithoutTouchingTheNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &statusBase{}

@@ -125,7 +125,7 @@ func WithoutRetry() Option {
 }
 
 // WithBreaker says when the endpoint is left alone. Default: the zero
-// [Breaker], which opens for 5 s when half of at least 20 calls in 30 s fail.
+// [Breaker], which opens for 5 s when half of at least 20 calls in 30 s fail, or 20 in a row.
 func WithBreaker(b Breaker) Option {
 	return optionFunc(func(c *config) error { c.breaker, c.noBreaker = b, false; return nil })
 }
