@@ -26,6 +26,9 @@ type Account struct {
 	LimitFor func(model string, balance float64) int
 	// HideLimit leaves the numbers and the balance clause out of the 429.
 	HideLimit bool
+	// Pace, if set, is how long this account's answers take, instead of what
+	// WithPace says.
+	Pace *Pace
 	// UserLimit, if positive, is a further limit per model and user_id, as
 	// accounts with a raised quota have it. A request without one counts as
 	// the user "".
@@ -112,6 +115,25 @@ func (s *Server) SetLimit(key, model string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.find(key).Limits[s.canonical(model)] = n
+}
+
+// SetPace sets how long the answers of the account of a key (or account name)
+// take from now on; nil is what WithPace says. Answers under way go on as they
+// began. An unknown key panics.
+func (s *Server) SetPace(key string, p *Pace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.find(key).Pace = p
+}
+
+// pace is how long the answers of an account take.
+func (s *Server) pace(acc *account) Pace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if acc.Pace != nil {
+		return *acc.Pace
+	}
+	return s.cfg.pace
 }
 
 // SetBalance sets the balance, in US dollars, of the account of a key (or

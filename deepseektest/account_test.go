@@ -228,3 +228,47 @@ func TestUnknownAccountPanics(t *testing.T) {
 	require.Equal(t, "0.00", money(-3))
 	require.Equal(t, "12.34", money(12.34))
 }
+
+func TestPaceOfAnAccount(t *testing.T) {
+	slow := twoKeys
+	slow.Pace = &Pace{Headers: time.Minute}
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		took := func(key string) time.Duration {
+			start := time.Now()
+			r := send(c, withKey(newRequest(t, s, "/chat/completions", chatRequest()), key))
+			require.Equal(t, 200, r.StatusCode)
+			return time.Since(start)
+		}
+		require.Equal(t, time.Minute, took(testKey))
+		require.Equal(t, time.Second, took("sk-fast"))
+		s.SetPace("one", nil)
+		require.Equal(t, time.Second, took(testKey))
+		s.SetPace("sk-fast", &Pace{Headers: time.Hour})
+		require.Equal(t, time.Hour, took("sk-fast"))
+	}, WithPace(Pace{Headers: time.Second}), WithAccount(slow), WithAccount(Account{Keys: []string{"sk-fast"}}))
+}
+
+func TestObserverIsToldOfEachRequestAtItsEnd(t *testing.T) {
+	var told []Request
+	var s *Server
+	bubble(t, func(t *testing.T, server *Server, c *http.Client) {
+		s = server
+		s.Enqueue(ServiceUnavailable(), ResetAfter(1))
+		_ = post(t, s, c, "/chat/completions", chatRequest())
+		_ = send(c, newRequest(t, s, "/chat/completions", chatRequest(streaming)))
+		_ = post(t, s, c, "/chat/completions", chatRequest())
+		synctest.Wait()
+		require.Empty(t, s.Requests(), "no records are kept")
+		require.Len(t, told, 3)
+		require.Equal(t, 503, told[0].Status)
+		require.True(t, told[1].Cut)
+		require.Equal(t, 200, told[2].Status)
+		require.Positive(t, told[2].Usage.Completion)
+		for _, r := range told {
+			require.False(t, r.Done.IsZero())
+		}
+	}, WithoutRecords(), WithObserver(func(r Request) {
+		_ = s.Count(200) // no lock is held
+		told = append(told, r)
+	}))
+}

@@ -52,7 +52,8 @@
 //		Limits:  map[string]int{"deepseek-flash": 20},
 //	}))
 //
-// Afterwards Requests, MaxInFlight, Count and Spent tell what happened.
+// An account may have a pace of its own. Afterwards Requests, MaxInFlight, Count
+// and Spent tell what happened; an observer (WithObserver) is told meanwhile.
 //
 // # Time
 //

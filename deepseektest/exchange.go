@@ -324,6 +324,11 @@ func (x *exchange) end() {
 			x.s.statuses[0]++
 		}
 	})
+	if watch := x.s.cfg.watch; watch != nil {
+		var done Request
+		x.s.update(func() { done = *x.rec })
+		watch(done)
+	}
 }
 
 // describe copies what was asked into the record.

@@ -18,6 +18,7 @@ type config struct {
 	seed      uint64
 	beta      bool
 	records   bool
+	watch     func(Request)
 	answer    func(*Request) Answer
 	reasoning int
 	content   int
@@ -139,6 +140,13 @@ func WithoutBeta() Option {
 // The counters (Count, MaxInFlight, Spent) still work.
 func WithoutRecords() Option {
 	return option(func(c *config) { c.records = false })
+}
+
+// WithObserver has f told of each request once it has ended: as Requests would
+// tell of it, but also in simulations that keep no records. It is called by many
+// goroutines at once, with no lock held. The default is nobody.
+func WithObserver(f func(Request)) Option {
+	return option(func(c *config) { c.watch = f })
 }
 
 // WithAnswer sets the function that writes the answers. It must return the

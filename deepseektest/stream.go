@@ -112,7 +112,7 @@ func (x *exchange) generate(p *plan, pace Pace) *turn {
 
 // play answers a request as planned.
 func (x *exchange) play(p *plan) {
-	pace := x.s.cfg.pace
+	pace := x.s.pace(x.acc)
 	if p.pace != nil {
 		pace = *p.pace
 	}
