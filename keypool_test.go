@@ -288,6 +288,50 @@ func TestPool403GoesToTheNextKeyOnce(t *testing.T) {
 	})
 }
 
+// A key that is rejected while all other accounts are busy: the call waits for
+// them, where there is a waiting room, and gets no 401 of an account that it
+// does not need.
+func TestPool401WaitsForTheOthersToHaveRoom(t *testing.T) {
+	for _, status := range []string{"401", "402", "403"} {
+		synctest.Test(t, func(t *testing.T) {
+			keys, held := &keyBase{}, &heldBase{}
+			keys.set("b", status)
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				if body, err := io.ReadAll(req.Body); err != nil || string(body) != smallRequest {
+					return nil, fmt.Errorf("body %q, %v", body, err)
+				}
+				if req.Header.Get("Authorization") == "Bearer b" {
+					return keys.RoundTrip(req)
+				}
+				return held.RoundTrip(req)
+			})
+			p, err := NewPool(LeastLoaded{}, Account{Name: "a", Keys: []string{"a"}, MaxConcurrency: 1}, account1("b", "b"))
+			require.NoError(t, err)
+			room, err := NewQueue(Queue{})
+			require.NoError(t, err)
+			rt := Chain(room, p.Middleware())(base)
+
+			require.NoError(t, p.Disable("b"))
+			go func() { _, _ = statusOf(t.Context(), rt) }()
+			synctest.Wait()
+			require.NoError(t, p.Enable("b"))
+			got := make(chan int, 1)
+			go func() {
+				code, err := statusOf(t.Context(), rt)
+				require.NoError(t, err)
+				got <- code
+			}()
+			synctest.Wait()
+			require.Equal(t, []string{"b"}, keys.took(), "it was tried")
+			require.Empty(t, got, "and waits")
+			held.release(nil)
+			synctest.Wait()
+			held.release(nil)
+			require.Equal(t, 200, <-got)
+		})
+	}
+}
+
 func TestPool429GoesToAnAccountWithRoomAtOnce(t *testing.T) {
 	base := &keyBase{}
 	base.set("a", `429 {"error":{"message":"… exceeds your concurrency limit of 25 based on your remaining balance."}}`)

@@ -91,6 +91,10 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 		if err != nil {
 			return nil, err
 		}
+		// It may have been sent already, to an account that could not serve it.
+		if req, err = c.again(req); err != nil {
+			return nil, err
+		}
 	}
 }
 
