@@ -31,7 +31,8 @@ const (
 const (
 	decrease    = 0.9 // of the limit, on a 429 that tells no number
 	backOff     = 0.5 // the same, while the limit is only being approached
-	maxPatience = 8   // how many times slower growth gets at a limit that was confirmed
+	maxPatience = 8   // how many times slower growth gets at a limit that was confirmed,
+	tryEvery    = 40  // but not slower than once in so many successes
 	strikeAfter = 8   // 429s in a row that come in spite of room, before the account is given a rest
 	strikeFirst = 250 * time.Millisecond
 	strikeMost  = 30 * time.Second
@@ -56,6 +57,7 @@ type slot struct {
 	max       int   // configured limit; 0: learn
 	ramp      int   // how many may be out while the limit is approached; 0: that is over
 	rampedAt  int64 // when it last doubled
+	rising    bool  // the limit was found to have moved up: it doubles as well
 	peak      int   // most in flight since the last 429
 	epoch     uint64
 	wanted    bool   // somebody was turned away for want of room since the limit last changed
@@ -63,6 +65,8 @@ type slot struct {
 	guessedIn uint64 // the epoch that began when the limit was first guessed; 0: it was not
 	proven    int    // of the calls that were out then, how many were answered
 	refusedAt int    // the limit at the last 429
+	tried     int    // what the limit was last raised to by one; 0: it was lowered since
+	told      bool   // it follows from the text of the 429
 	patience  int    // how many times slower to grow to it again
 	strikes   int    // generations in a row with a 429 while there was room by our count
 	coolUntil int64
@@ -319,15 +323,19 @@ func (p *permit) finish(c *call, v verdict) {
 	p.learn(c, v, now)
 	s.mu.Lock()
 	from := int(s.limit.Load())
-	bottleneck := s.wanted && int(s.inFlight.Load()) >= from || s.model.lane.busy.Load()
+	out := int(s.inFlight.Load())
+	bottleneck := s.wanted && out >= from || s.model.lane.busy.Load()
 	s.inFlight.Add(-1)
+	moved := false
 	var cooled time.Duration
 	switch v.outcome {
 	case answered:
 		s.answers++
 		s.strikes = 0
 		if bottleneck {
-			s.grow()
+			was := s.rising
+			s.grow(out, now)
+			moved = s.rising && !was
 		}
 	case throttled:
 		s.refusals++
@@ -345,6 +353,11 @@ func (p *permit) finish(c *call, v verdict) {
 
 	if p.trial && s.account.trial.CompareAndSwap(2, 1) { // however it ended, it settled nothing
 		s.account.back()
+	}
+	if moved {
+		for _, other := range s.model.bench.Load().slots {
+			other.loosen()
+		}
 	}
 	if to != from {
 		c.watch.limit(&LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
@@ -387,24 +400,57 @@ func (p *permit) learn(c *call, v verdict, now time.Time) {
 }
 
 // grow raises the limit by one for a limit's worth of successes; more slowly
-// where it was refused before. s.mu is held.
-func (s *slot) grow() {
+// where it was refused before. Once it was accepted there, the limit is known to
+// have moved, nobody knows where to, and it is approached as it was at first.
+// s.mu is held.
+func (s *slot) grow(inFlight int, now time.Time) {
 	limit := int(s.limit.Load())
 	if s.max > 0 && limit >= s.max {
 		return
 	}
-	needed := limit
-	if limit+1 == s.refusedAt {
-		needed *= s.patience
-	}
-	if s.successes++; s.successes < needed {
+	s.successes++
+	if s.rising {
+		if inFlight >= limit && now.UnixNano()-s.rampedAt >= int64(rampEvery) {
+			s.raise(2*limit, now)
+		}
 		return
 	}
-	s.successes, s.wanted = 0, false
-	s.limit.Add(1)
-	if limit+1 > s.refusedAt {
+	needed := limit
+	switch limit + 1 {
+	case s.refusedAt - 1: // the number that the server itself told
+		if s.told {
+			needed = 1
+		}
+	case s.refusedAt:
+		needed = max(limit, min(s.patience*limit, tryEvery))
+	}
+	if s.successes < needed {
+		return
+	}
+	s.raise(limit+1, now)
+	s.tried = limit + 1
+	if s.refusedAt > 0 && limit+1 > s.refusedAt {
+		s.rising = true
 		s.refusedAt, s.patience = 0, 1
 	}
+}
+
+// raise sets a higher limit. s.mu is held.
+func (s *slot) raise(to int, now time.Time) {
+	if s.max > 0 {
+		to = min(to, s.max)
+	}
+	s.successes, s.wanted = 0, false
+	s.rampedAt = now.UnixNano()
+	s.limit.Store(int64(to))
+}
+
+// loosen has a limit that was confirmed tried again soon, because that of
+// another account has moved.
+func (s *slot) loosen() {
+	s.mu.Lock()
+	s.patience, s.successes = 1, int(s.limit.Load())
+	s.mu.Unlock()
 }
 
 // shrink lowers the limit, once for all the calls that were out together.
@@ -413,13 +459,18 @@ func (s *slot) shrink(p *permit) {
 	s.epoch++
 	s.successes = 0
 	limit, ramp, peak := int(s.limit.Load()), s.ramp, s.peak
-	s.ramp, s.peak = 0, int(s.inFlight.Load())
+	if s.rising {
+		ramp = limit
+	}
+	s.ramp, s.rising, s.peak = 0, false, int(s.inFlight.Load())
 	next, refusedAt := p.told-1, p.told+1
 	switch {
 	case p.told > 0:
 	case ramp > 0 && peak >= ramp/2:
 		next, refusedAt = int(backOff*float64(peak)), peak
 		s.guessedIn, s.proven = s.epoch, 0
+	case s.tried == limit && peak >= limit:
+		next, refusedAt = limit-1, limit // one more was one too many
 	case peak >= limit/2:
 		refusedAt = min(peak, limit)
 		next = min(refusedAt-1, int(decrease*float64(refusedAt)))
@@ -429,6 +480,7 @@ func (s *slot) shrink(p *permit) {
 		next, refusedAt = int(decrease*float64(limit)), 0
 		s.ramp, s.rampedAt = max(1, s.peak), 0
 	}
+	s.told, s.tried = p.told > 0, 0
 	next = max(1, min(next, limit))
 	if refusedAt == s.refusedAt {
 		s.patience = min(2*s.patience, maxPatience)
