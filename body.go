@@ -243,7 +243,7 @@ type ending struct {
 
 	mu    sync.Mutex
 	ended bool
-	hooks [4]endHook // as many as the layers that hold something for a call
+	hooks [6]endHook // as many as the layers that hold something for a call
 	n     int
 	more  []endHook
 }

@@ -31,6 +31,9 @@ type call struct {
 	// Set by the pool for the attempt under way.
 	account string
 	key     string
+	ledger  *ledger // what the account and model have cost
+
+	bill bill // room for the one that most calls have
 
 	candidates [candidatesMost]Candidate // what the pool chooses among
 
@@ -42,7 +45,8 @@ type call struct {
 	mu       sync.Mutex
 	attempts Attempts
 	first    [1]Attempt // room for the one that most calls have
-	usage    *Usage     // as the answer told it
+	tally    *tally     // of the attempt under way, or the last one
+	cost     Cost       // of the attempts that are over
 	broke    error      // how a stream broke after its first data
 }
 
@@ -135,12 +139,12 @@ func (c *call) sent() int {
 
 // told is what the answer said of its tokens; 0 if it has not, or not yet.
 func (c *call) told() (prompt, answer int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.usage == nil {
+	t := c.counted()
+	if t == nil {
 		return 0, 0
 	}
-	return c.usage.PromptTokens, c.usage.CompletionTokens
+	u, _ := t.usage()
+	return u.PromptTokens, u.CompletionTokens
 }
 
 // trail returns the attempts so far.
@@ -148,6 +152,35 @@ func (c *call) trail() Attempts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append(Attempts(nil), c.attempts...)
+}
+
+// counting notes where the attempt that begins is counted.
+func (c *call) counting(t *tally) {
+	c.mu.Lock()
+	c.tally = t
+	c.mu.Unlock()
+}
+
+// counted is where the attempt under way, or the last one, is counted; nil
+// without a guard.
+func (c *call) counted() *tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tally
+}
+
+// charge adds what an attempt has cost.
+func (c *call) charge(cost Cost) {
+	c.mu.Lock()
+	c.cost = c.cost.plus(cost)
+	c.mu.Unlock()
+}
+
+// noteBroken notes why a stream broke after its first data.
+func (c *call) noteBroken(err error) {
+	c.mu.Lock()
+	c.broke = err
+	c.mu.Unlock()
 }
 
 // sleep waits for d, or until the caller gives up.

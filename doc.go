@@ -52,6 +52,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	limit     NewLimit      calls in flight over everything
 	pool      Pool          which account and key, by a Strategy; learned limits; failover
 	rate      NewRateLimit  requests a second
+	meter     NewMeter      what an attempt costs
 	guard     NewGuard      stalls, cuts, and what counts as an answer
 	base      WithTransport an *http.Transport of our own, or the caller's
 
@@ -79,6 +80,12 @@ byte, [DONE], a read error, Close, or the end of the context.
 	insufficient_system_resource, aborted       as the two lines above              failure
 	certificate, URL, foreign origin            error at once
 	the caller gave up                          the context's error at once
+
+# Costs
+
+Every attempt is priced, from the usage that its answer tells and [Prices] that
+can be replaced: [Meter] has the rules, [Stats] the sums, [CallEndEvent] the cost
+of one call.
 
 # Errors
 

@@ -48,6 +48,7 @@ type guard struct {
 type watched struct {
 	ending
 	clocks
+	tally   tally
 	c       *call
 	attempt context.Context // the request's, cancelled when the attempt is over
 	src     io.ReadCloser   // the response's body as it comes
@@ -59,6 +60,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watched{c: c, attempt: ctx}
 	w.begin(g.limits, cancel)
+	c.counting(&w.tally)
 	place := c.began()
 
 	handedUp := false
@@ -139,6 +141,9 @@ func (w *watched) Read(p []byte) (int, error) {
 func (g *guard) examine(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
 	w.src = resp.Body
 	w.verdict = judgeStatus(resp)
+	if resp.StatusCode/100 == 2 {
+		w.tally.accept()
+	}
 	media := strings.ToLower(resp.Header.Get("Content-Type"))
 	isJSON, isHTML := strings.Contains(media, "json"), strings.Contains(media, "html")
 	switch {
@@ -168,6 +173,12 @@ func answersJSON(path string) bool {
 	}
 	i := strings.LastIndexByte(path, '/')
 	return i > 0 && strings.HasSuffix(path[:i], "/models")
+}
+
+// isGeneration reports whether a model writes the answer at path.
+func isGeneration(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	return strings.HasSuffix(path, "/completions") || strings.HasSuffix(path, "/responses") || strings.HasSuffix(path, "/messages")
 }
 
 // failed reads an error's body into memory: it is small, and its permit and
@@ -209,6 +220,7 @@ func redacted(req *http.Request, text []byte) []byte {
 // whole reads an answer that is no stream, and accepts it if it is whole.
 func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
 	data, long, err := w.readAll(resp.ContentLength)
+	w.tally.piece(len(bytes.TrimSpace(data)))
 	if err == nil && long {
 		resp.Body = g.rest(w, data)
 		return true, nil
@@ -231,9 +243,7 @@ func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open 
 	if ans.brokenOff {
 		w.verdict.outcome = fault
 	}
-	if len(w.c.watch) > 0 {
-		w.c.noteUsage(ans.usage)
-	}
+	w.tally.note(w.c, ans.usage, ans.model, false)
 	resp.Body = w.inMemory(data)
 	return false, nil
 }
@@ -243,6 +253,7 @@ type answer struct {
 	isError   bool   // an error object that came with a 2xx
 	brokenOff bool   // the server says that it did not finish
 	usage     []byte // raw
+	model     []byte // raw
 }
 
 // A quick look for these spares most answers the careful one.
@@ -263,6 +274,8 @@ func readAnswer(data []byte) (ans answer, ok bool) {
 			hasError = !jsonscan.IsNull(m.Value)
 		case "usage":
 			ans.usage = m.Value
+		case "model":
+			ans.model = m.Value
 		case "choices":
 			ans.brokenOff = bytes.Contains(m.Value, markNoResource) || bytes.Contains(m.Value, markAborted)
 			ans.brokenOff = ans.brokenOff && brokenOff(m.Value)
@@ -417,6 +430,7 @@ func (b *plainBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := b.watched.Read(p)
+	b.tally.piece(n)
 	if err != nil {
 		v := b.soFar()
 		if err != io.EOF {

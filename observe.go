@@ -44,7 +44,8 @@ type CallEndEvent struct {
 	Status    int   // of the response that the caller got; 0 if it got none
 	Err       error // why there was none, or why it is not complete
 	Attempts  Attempts
-	Usage     *Usage        // nil if the answer told none
+	Usage     *Usage        // without its Extra; nil if the answer told none
+	Cost      Cost          // zero without a [Meter]
 	FirstData time.Duration // until the caller got the response, at its first data if it is a stream
 	Duration  time.Duration
 	Cancelled bool // the caller gave up, or closed a stream before its end
@@ -147,8 +148,13 @@ func (o *observation) finish(c *call, v verdict) {
 	e.Attempts = c.trail()
 	e.Duration = time.Since(o.began)
 	e.Cancelled = v.outcome == cancelled
+	if t := c.counted(); t != nil {
+		if u, told := t.usage(); told {
+			e.Usage = &u
+		}
+	}
 	c.mu.Lock()
-	e.Usage = c.usage
+	e.Cost = c.cost
 	if e.Err == nil {
 		e.Err = c.broke
 	}
@@ -234,6 +240,9 @@ func logObserver(l *slog.Logger) Observer {
 			if u := e.Usage; u != nil {
 				attrs = append(attrs, slog.Int("prompt_tokens", u.PromptTokens), slog.Int("completion_tokens", u.CompletionTokens),
 					slog.Int("cache_hit_tokens", u.PromptCacheHitTokens))
+			}
+			if e.Cost.Currency != "" {
+				attrs = append(attrs, slog.String("cost", e.Cost.String()))
 			}
 			l.LogAttrs(e.Context, level, msg, attrs...)
 		},

@@ -141,6 +141,14 @@ func WithTimeouts(t Timeouts) Option {
 	return optionFunc(func(c *config) error { c.timeouts = t; return nil })
 }
 
+// What it costs.
+
+// WithPrices sets what tokens cost, for the costs in [Stats] and
+// [CallEndEvent]. Default: the zero [Prices], which is [PricesUSD].
+func WithPrices(p Prices) Option {
+	return optionFunc(func(c *config) error { c.prices = p; return nil })
+}
+
 // What callers see.
 
 // WithErrorResponses returns local refusals (breaker open, queue full, no
@@ -228,6 +236,7 @@ type config struct {
 	breaker        Breaker
 	noBreaker      bool
 	timeouts       Timeouts
+	prices         Prices
 	errorResponses bool
 	keepComments   bool
 	noValidate     bool

@@ -51,6 +51,8 @@ type slot struct {
 	speed    speed
 	place    atomic.Int32 // on the bench; written under mu
 
+	ledger ledger
+
 	// Guarded by mu.
 	mu        sync.Mutex
 	bench     *bench
@@ -179,7 +181,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		return nil
 	}
 	s.peak = max(s.peak, int(s.inFlight.Add(1)))
-	c.account, c.key = a.name, k.fingerprint
+	c.account, c.key, c.ledger = a.name, k.fingerprint, &s.ledger
 	return p
 }
 

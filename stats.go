@@ -16,8 +16,12 @@ type Stats struct {
 	Attempts int64 // requests sent for calls that have ended
 
 	RetryBudget float64 // retries left; -1 without a bound
-	Accounts    []AccountStats
-	Breakers    []BreakerStats
+
+	Spend    Spend  // what all attempts have cost that are over
+	Currency string // of all amounts
+
+	Accounts []AccountStats
+	Breakers []BreakerStats
 }
 
 // AccountStats is an account at one moment.
@@ -25,6 +29,7 @@ type AccountStats struct {
 	Name   string
 	State  State
 	For    time.Duration // how much longer, if the state ends by itself
+	Spend  Spend         // over its models
 	Keys   []KeyStats
 	Models []SlotStats // the models that were called so far, by name
 }
@@ -45,6 +50,7 @@ type SlotStats struct {
 	For      time.Duration
 	Answered int64 // complete answers
 	Refused  int64 // 429s
+	Spend    Spend
 }
 
 // BreakerStats is a circuit at one moment.
@@ -62,6 +68,7 @@ func (t *Transport) Stats() Stats {
 		Calls: t.calls.Load(), InFlight: t.inFlight.Load(), Waiting: t.queue.length.Load(),
 		Answered: t.answered.Load(), Failed: t.failed.Load(), Attempts: t.attempts.Load(),
 		RetryBudget: -1, Accounts: t.pool.Stats(),
+		Spend: t.meter.Spend(), Currency: t.meter.Currency(),
 	}
 	if t.retrier != nil && t.retrier.budget != nil {
 		s.RetryBudget = t.retrier.budget.left()
@@ -91,7 +98,9 @@ func (p *Pool) Stats() []AccountStats {
 		slots := slices.Clone(a.slots)
 		a.mu.Unlock()
 		for _, sl := range slots {
-			s.Models = append(s.Models, sl.stats(now))
+			one := sl.stats(now)
+			s.Spend.add(one.Spend)
+			s.Models = append(s.Models, one)
 		}
 		slices.SortFunc(s.Models, func(a, b SlotStats) int { return cmp.Compare(a.Model, b.Model) })
 	}
@@ -105,7 +114,7 @@ func (s *slot) stats(now time.Time) SlotStats {
 	defer s.mu.Unlock()
 	return SlotStats{
 		Model: s.model.model, InFlight: inFlight, Limit: limit, State: state, For: left(now, until),
-		Answered: s.answers, Refused: s.refusals,
+		Answered: s.answers, Refused: s.refusals, Spend: s.ledger.spend(),
 	}
 }
 

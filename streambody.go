@@ -2,7 +2,6 @@ package deepseek
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -128,6 +127,7 @@ func (b *streamBody) inspect(ev sse.Event) {
 		b.complete()
 		return
 	}
+	onlyPrompt := b.usage(data) // before anybody is told of an end
 	if i := bytes.Index(data, markFinish); i >= 0 && !bytes.HasPrefix(data[i:], finishNull) {
 		b.finishReason(data)
 	}
@@ -142,7 +142,7 @@ func (b *streamBody) inspect(ev sse.Event) {
 		switch typeOf(data) {
 		case eventPrefix + "completed", eventPrefix + "incomplete", eventPrefix + "failed":
 			if r, ok := jsonscan.Get(data, "response"); ok {
-				b.noteUsageOf(r)
+				b.tally.noteIn(b.c, r, false)
 			}
 			b.clocks.data()
 			b.complete()
@@ -159,12 +159,20 @@ func (b *streamBody) inspect(ev sse.Event) {
 			return
 		}
 	}
-	if len(b.c.watch) > 0 {
-		if i := bytes.Index(data, markUsage); i >= 0 && !bytes.HasPrefix(data[i:], usageNull) {
-			b.noteUsageOf(data)
-		}
+	if !onlyPrompt {
+		b.tally.event(len(data))
 	}
 	b.clocks.data()
+}
+
+// usage notes the usage that an event tells. onlyPrompt is for the Anthropic
+// format's message_start, which has nothing of the output yet.
+func (b *streamBody) usage(data []byte) (onlyPrompt bool) {
+	if i := bytes.Index(data, markUsage); i < 0 || bytes.HasPrefix(data[i:], usageNull) || b.tally.noteIn(b.c, data, false) {
+		return false
+	}
+	message, ok := jsonscan.Get(data, "message")
+	return ok && b.tally.noteIn(b.c, message, true)
 }
 
 func typeOf(data []byte) string {
@@ -274,29 +282,4 @@ func (b *streamBody) Close() error {
 	}
 	b.over() // wakes a Read that is under way
 	return b.src.Close()
-}
-
-// noteUsageOf keeps the usage that an object tells.
-func (b *streamBody) noteUsageOf(object []byte) {
-	if v, ok := jsonscan.Get(object, "usage"); ok {
-		b.c.noteUsage(v)
-	}
-}
-
-// noteUsage keeps the usage that an answer, or a chunk of one, tells.
-func (c *call) noteUsage(raw []byte) {
-	u := new(Usage)
-	if len(raw) == 0 || json.Unmarshal(raw, u) != nil || u.PromptTokens+u.CompletionTokens == 0 {
-		return // none, or another format's
-	}
-	c.mu.Lock()
-	c.usage = u
-	c.mu.Unlock()
-}
-
-// noteBroken keeps why a stream broke after its first data.
-func (c *call) noteBroken(err error) {
-	c.mu.Lock()
-	c.broke = err
-	c.mu.Unlock()
 }

@@ -38,6 +38,7 @@ type Transport struct {
 	queue   *waitingRoom
 	breaker *breaker // nil: none
 	retrier *retrier // nil: none
+	meter   *Meter
 
 	errorResponses                    bool
 	calls, answered, failed, attempts atomic.Int64
@@ -112,7 +113,10 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	if c.rateLimit != nil {
 		chain = append(chain, layer(c.rateLimit.do))
 	}
-	chain = append(chain, NewGuard(c.timeouts, c.keepComments))
+	if t.meter, err = NewMeter(c.prices); err != nil {
+		return nil, err
+	}
+	chain = append(chain, t.meter.Middleware(), NewGuard(c.timeouts, c.keepComments))
 
 	t.chain = Chain(chain...)(t.base)
 	return t, nil

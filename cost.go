@@ -1,0 +1,194 @@
+package deepseek
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Cost is what a call has cost, over all its attempts.
+type Cost struct {
+	Amount   Money  // estimates included
+	Currency string // of all amounts; empty if nothing was priced
+	// Saved is what the tokens read from the context cache would have cost more
+	// as misses.
+	Saved Money
+	// Estimated: at least one attempt ended without telling its usage, though it
+	// may have been billed. See [Meter].
+	Estimated bool
+	// Unpriced: at least one attempt was of a model whose price is not known. It
+	// is not in Amount.
+	Unpriced bool
+}
+
+// String is the amount and its currency, such as "0.0153 USD", with a mark if it
+// is estimated or not all of it.
+func (c Cost) String() string {
+	s := c.Amount.String()
+	if c.Currency != "" {
+		s += " " + c.Currency
+	}
+	if c.Estimated {
+		s = "~" + s
+	}
+	if c.Unpriced {
+		s += "+?"
+	}
+	return s
+}
+
+func (c Cost) plus(d Cost) Cost {
+	c.Amount += d.Amount
+	c.Saved += d.Saved
+	c.Estimated = c.Estimated || d.Estimated
+	c.Unpriced = c.Unpriced || d.Unpriced
+	if c.Currency == "" {
+		c.Currency = d.Currency
+	}
+	return c
+}
+
+// Spend is a sum of what was spent, on tokens and in money.
+type Spend struct {
+	Amount    Money // estimates included
+	Estimated Money // how much of Amount is estimated
+	Saved     Money // by the context cache: see [Cost]
+
+	Attempts int64 // that cost something, or may have
+	Unpriced int64 // of those, how many were of a model without a price, and are in no amount
+
+	// Tokens, estimates included.
+	CacheHitTokens  int64
+	CacheMissTokens int64
+	OutputTokens    int64
+}
+
+func (s *Spend) add(t Spend) {
+	s.Amount += t.Amount
+	s.Estimated += t.Estimated
+	s.Saved += t.Saved
+	s.Attempts += t.Attempts
+	s.Unpriced += t.Unpriced
+	s.CacheHitTokens += t.CacheHitTokens
+	s.CacheMissTokens += t.CacheMissTokens
+	s.OutputTokens += t.OutputTokens
+}
+
+// ledger is a running sum. The zero value is ready; safe for concurrent use.
+type ledger struct {
+	mu  sync.Mutex
+	sum Spend // guarded by mu
+}
+
+func (l *ledger) add(s Spend) {
+	l.mu.Lock()
+	l.sum.add(s)
+	l.mu.Unlock()
+}
+
+func (l *ledger) spend() Spend {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sum
+}
+
+// Meter prices what attempts use, and keeps the totals.
+//
+// An attempt costs what the usage says that its answer told, at the price of
+// the model asked for; of the model that the answer names, if the other has no
+// price. The price is that of the moment at which a stream brought its first
+// data, or any other answer was whole. Which moment DeepSeek goes by is not
+// documented; a guide by somebody else says that it is when the tokens are
+// processed.
+//
+// DeepSeek does not document either whether an answer is billed that was not
+// read to its end. It is estimated where the answer had begun: the prompt, as
+// cache misses, at a token for 4 bytes of the request, and the output at a token
+// for an event, or for 4 bytes beyond what every event has, whichever is more. Of
+// an answer that is no stream, which the caller did not wait for though the
+// server had accepted the request, only the prompt is. Any other attempt without
+// data costs nothing: it was refused, or never left the queue.
+//
+// A Meter is safe for concurrent use.
+type Meter struct {
+	tariff *tariff
+	total  ledger
+}
+
+// NewMeter returns a meter that goes by the prices.
+func NewMeter(p Prices) (*Meter, error) {
+	t, err := newTariff(p)
+	if err != nil {
+		return nil, err
+	}
+	return &Meter{tariff: t}, nil
+}
+
+// Middleware is the meter as a layer. It prices what the layer of [NewGuard]
+// below it counts; without that it prices nothing.
+func (m *Meter) Middleware() Middleware { return layer(m.do) }
+
+// Currency is that of all amounts.
+func (m *Meter) Currency() string { return m.tariff.currency }
+
+// Spend returns the sum of all attempts so far.
+func (m *Meter) Spend() Spend { return m.total.spend() }
+
+func (m *Meter) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	b := &c.bill
+	if b.meter != nil { // taken by an earlier attempt, which may not be over yet
+		b = new(bill)
+	}
+	*b = bill{meter: m, ledger: c.ledger, size: req.ContentLength, generation: isGeneration(req.URL.Path)}
+	return through(next, req, c, b)
+}
+
+// bill is an attempt whose cost is still to be told.
+type bill struct {
+	meter  *Meter
+	ledger *ledger // of the account and model; nil without a pool
+	tally  *tally
+	at     time.Time
+
+	size       int64 // of the request, bytes
+	generation bool
+}
+
+// response notes the moment that the price goes by, and whose tally it is.
+func (b *bill) response(c *call, _ *http.Response, _ verdict) { b.note(c) }
+
+func (b *bill) note(c *call) { b.tally, b.at = c.counted(), time.Now() }
+
+func (b *bill) finish(c *call, v verdict) {
+	if b.at.IsZero() { // no response
+		b.note(c)
+	}
+	if b.tally == nil {
+		return
+	}
+	u, ok := b.tally.used(c, b.size, b.generation, v)
+	if !ok {
+		return
+	}
+	s := Spend{
+		Attempts: 1, CacheHitTokens: int64(u.PromptCacheHitTokens), CacheMissTokens: int64(u.PromptCacheMissTokens),
+		OutputTokens: int64(u.CompletionTokens),
+	}
+	rate, known := b.meter.tariff.rate(c.model, b.at)
+	if !known {
+		rate, known = b.meter.tariff.rate(u.model, b.at)
+	}
+	if known {
+		s.Amount, s.Saved = rate.of(&u.Usage)
+	} else {
+		s.Unpriced = 1
+	}
+	if u.estimated {
+		s.Estimated = s.Amount
+	}
+	b.meter.total.add(s)
+	if b.ledger != nil {
+		b.ledger.add(s)
+	}
+	c.charge(Cost{Amount: s.Amount, Currency: b.meter.tariff.currency, Saved: s.Saved, Estimated: u.estimated, Unpriced: !known})
+}
