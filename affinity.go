@@ -35,7 +35,7 @@ const (
 // Choose returns the conversation's own account, if it is up to it.
 func (a Affinity) Choose(candidates []Candidate) int {
 	for i, c := range candidates {
-		if c.home && !c.lame(quickest(candidates)) && !c.strained(candidates) {
+		if c.home && !c.lame() && !c.strained(candidates) {
 			return i
 		}
 	}

@@ -57,29 +57,21 @@ func (c Candidate) Load() float64 {
 // seen lately; 0 if there were none. Failures do not count, however quick.
 func (c Candidate) Delay() time.Duration { return c.slot.speed.delay() }
 
-// slowBy is how many times slower than the quickest an account is when it gets
-// only what the others cannot take. Answers differ in length by far more, but
-// what is compared is smoothed.
+// slowBy is how many times slower than usual an account is when it gets only
+// what the others cannot take. Answers differ in length by far more, but what is
+// compared is smoothed.
 const slowBy = 3
 
-// quickest is the shortest delay among candidates; 0 if none is known.
-func quickest(candidates []Candidate) time.Duration {
-	var best time.Duration
-	for _, c := range candidates {
-		if d := c.Delay(); d > 0 && (best == 0 || d < best) {
-			best = d
-		}
-	}
-	return best
+// slow reports whether the account takes much longer for an answer than is
+// usual for the model.
+func (c Candidate) slow() bool {
+	usual := c.slot.model.pace.usual()
+	return usual > 0 && c.Delay() > slowBy*usual
 }
 
-// lame reports whether the account is much slower than the quickest, or fails
-// most of its calls, so that it should get only what the others cannot take.
-// Now and then one call finds out whether that is still so.
-func (c Candidate) lame(quickest time.Duration) bool {
-	s := &c.slot.speed
-	if s.failing() || quickest > 0 && s.delay() > slowBy*quickest {
-		return !s.worthATry(c.slot)
-	}
-	return false
+// lame reports whether the account is slow or fails most of its calls, so that
+// it should get only what the others cannot take. Now and then one call finds out
+// whether that is still so.
+func (c Candidate) lame() bool {
+	return (c.slot.speed.failing() || c.slow()) && !c.slot.speed.worthATry(c.slot)
 }

@@ -381,6 +381,7 @@ type modelPool struct {
 	thaw   atomic.Int64 // the next time at which a slot put aside is due to come back
 	lane   lane
 	moved  moves
+	pace   pace
 }
 
 // bench is the accounts' slots, and which of them are worth asking.
@@ -428,6 +429,7 @@ func (b *bench) isReady(s *slot) bool {
 const (
 	candidates     = 8
 	candidatesMost = candidates + 1
+	lookAt         = 64 // accounts, to judge how quickly there will be room
 )
 
 // acquire finds the call an account with room and takes the room.
@@ -447,7 +449,7 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 	}
 	for range len(b.slots) + 1 {
 		s := m.choose(c, b, first, except)
-		if s == nil {
+		if s == nil || m.betterToWait(b, s) {
 			break
 		}
 		if p := s.take(c, requestBytes, now); p != nil {
@@ -459,6 +461,28 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 		}
 	}
 	return nil, m.refusal(seq, now)
+}
+
+// betterToWait reports whether a call is answered sooner if it waits for a
+// quicker account than s: the last in line would have its turn and its answer
+// before s would have answered.
+func (m *modelPool) betterToWait(b *bench, s *slot) bool {
+	if c := (Candidate{slot: s}); !c.slow() || !c.lame() {
+		return false
+	}
+	usual := m.pace.usual()
+	// What the quicker accounts have out will be answered, one after the other.
+	out := 0
+	for _, other := range b.slots[:min(len(b.slots), lookAt)] {
+		if c := (Candidate{slot: other}); !c.lame() && time.Since(time.Unix(0, other.speed.judgedAt.Load())) < slowBy*usual {
+			out += c.InFlight()
+		}
+	}
+	if out == 0 {
+		return false
+	}
+	turn := usual * time.Duration(m.lane.length()+1) / time.Duration(out)
+	return turn+usual < Candidate{slot: s}.Delay()
 }
 
 // choose has the strategy choose among ready slots; nil if there is none.

@@ -99,6 +99,16 @@ func (l *lane) pass(in bool) {
 	l.wakeFirst()
 }
 
+// length is how many wait.
+func (l *lane) length() int {
+	if !l.busy.Load() {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.line)
+}
+
 // measure keeps the pace at which the line moves. l.mu is held.
 func (l *lane) measure(now time.Time) {
 	if !l.lastIn.IsZero() {

@@ -390,6 +390,7 @@ func (p *permit) learn(c *call, v verdict, now time.Time) {
 	switch v.outcome {
 	case answered:
 		p.slot.speed.answered(p.firstData, now.Sub(p.takenAt), answer, now)
+		p.slot.model.pace.answered(p.slot.speed.delay())
 	case fault:
 		p.slot.speed.failed(now)
 	}

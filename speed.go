@@ -34,9 +34,9 @@ type smooth struct {
 	n     int
 }
 
-func (s *smooth) add(v float64) {
+func (s *smooth) add(v float64, over int) {
 	s.n++
-	s.value += (v - s.value) / float64(min(s.n, smoothing))
+	s.value += (v - s.value) / float64(min(s.n, over))
 }
 
 // answered takes in a complete answer. firstData is 0 for one that was no
@@ -44,15 +44,15 @@ func (s *smooth) add(v float64) {
 func (s *speed) answered(firstData, took time.Duration, tokens int, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults.add(0)
+	s.faults.add(0, smoothing)
 	if firstData > 0 {
-		s.first.add(float64(firstData))
+		s.first.add(float64(firstData), smoothing)
 		took -= firstData
 	} else {
 		took -= time.Duration(s.first.value)
 	}
 	if tokens > 0 {
-		s.token.add(max(0, float64(took)/float64(tokens)))
+		s.token.add(max(0, float64(took)/float64(tokens)), smoothing)
 	}
 	s.typical.Store(int64(s.first.value + ordinaryAnswer*s.token.value))
 	s.judged(now)
@@ -62,7 +62,7 @@ func (s *speed) answered(firstData, took time.Duration, tokens int, now time.Tim
 func (s *speed) failed(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.faults.add(1)
+	s.faults.add(1, smoothing)
 	s.judged(now)
 }
 
@@ -71,6 +71,29 @@ func (s *speed) judged(now time.Time) {
 	s.fails.Store(s.faults.n >= failsAfter && s.faults.value > failsFrom)
 	s.judgedAt.Store(now.UnixNano())
 }
+
+// pace is how quickly a model is answered, over all accounts: the average of
+// their speeds, which follows those that answer most.
+type pace struct {
+	typical atomic.Int64 // nanoseconds; 0: unknown
+
+	mu   sync.Mutex
+	rate smooth // answers a nanosecond
+}
+
+// answered takes in that an account has answered that takes so long.
+func (p *pace) answered(delay time.Duration) {
+	if delay <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rate.add(1/float64(delay), 8*smoothing)
+	p.typical.Store(int64(1 / p.rate.value))
+}
+
+// usual is how long an answer of ordinary length takes; 0: not known.
+func (p *pace) usual() time.Duration { return time.Duration(p.typical.Load()) }
 
 func (s *speed) delay() time.Duration { return time.Duration(s.typical.Load()) }
 func (s *speed) failing() bool        { return s.fails.Load() }
