@@ -52,7 +52,7 @@ func (s *story) options() []deepseek.Option {
 	return []deepseek.Option{
 		deepseek.WithBaseURL(s.server.URL),
 		deepseek.WithTransport(s.server.Transport()),
-		deepseek.WithAccounts(
+		deepseek.WithStrategy(deepseek.RoundRobin{}), deepseek.WithAccounts(
 			deepseek.Account{Name: "harbour", Keys: []string{"sk-harbour-1", "sk-harbour-2"}},
 			deepseek.Account{Name: "spare", Keys: []string{"sk-spare"}},
 		),
