@@ -96,8 +96,9 @@ func FuzzConversation(f *testing.F) {
 	f.Add([]byte(smallRequest))
 	f.Add([]byte(`{"messages":[{"role":"user","content":[{"text":1},{}]}],"metadata":{"user_id":[]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if conversationOf(body) != conversationOf(body) {
-			t.Fatal("not the same twice")
+		key := conversationOf(body)
+		if again := conversationOf(body); key != again {
+			t.Fatalf("key %d, then %d", key, again)
 		}
 	})
 }
