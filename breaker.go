@@ -1,10 +1,11 @@
 package deepseek
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/seawall-go/deepseek/internal/jitter"
 )
 
 // Breaker says when an endpoint is left alone for a while. There is one circuit
@@ -377,7 +378,7 @@ func (k *circuit) open() *BreakerEvent {
 		}
 	}
 	k.opened++
-	d -= rand.N(d/10 + 1)
+	d -= jitter.UpTo(d / 10)
 	k.until = time.Now().Add(d)
 	clear(k.slots)
 	k.inARow = 0

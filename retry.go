@@ -1,10 +1,11 @@
 package deepseek
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/seawall-go/deepseek/internal/jitter"
 )
 
 // Retry says when and how often a call is attempted again.
@@ -196,7 +197,7 @@ func (rt *retrier) wait(v verdict, waits int) (time.Duration, bool) {
 			bound = min(bound, d)
 		}
 	}
-	return v.wait + rand.N(bound+1), true
+	return v.wait + jitter.UpTo(bound), true
 }
 
 // tooLate reports whether the call's deadline comes before the wait is over.
