@@ -22,9 +22,9 @@ import (
 // It is played rather than computed because the ends of a run count: what is
 // under way at the last second is no answer yet, for anybody.
 type best struct {
-	total     int   // valid answers within the run
-	perSecond []int // and when
-	lost      int   // calls that even so end without an answer
+	total     int       // valid answers within the run
+	perSecond []float64 // and when
+	lost      int       // calls that even so end without an answer
 }
 
 // rounds of dice that are averaged.
@@ -43,16 +43,13 @@ func (s *scenario) best(seed uint64) best {
 }
 
 func (s *scenario) knowing(seed uint64, useSlow bool) best {
-	sum := best{perSecond: make([]int, int(s.lasts/time.Second)+1)}
+	sum := best{perSecond: make([]float64, int(s.lasts/time.Second)+1)}
 	for i := range uint64(bestRounds) {
 		p := &play{s: s, useSlow: useSlow, rng: rand.New(rand.NewPCG(seed, 0xbe57+i)), used: make([]int, len(s.accounts))}
 		p.run(&sum)
 	}
 	sum.total /= bestRounds
 	sum.lost /= bestRounds
-	for i := range sum.perSecond {
-		sum.perSecond[i] /= bestRounds
-	}
 	return sum
 }
 
@@ -121,7 +118,7 @@ func (p *play) run(sum *best) {
 		case answers:
 			p.used[e.acct]--
 			sum.total++
-			sum.perSecond[e.at/time.Second]++
+			sum.perSecond[e.at/time.Second] += 1.0 / bestRounds
 			p.at(e.at+s.load.wait(p.rng), asks, 0)
 		}
 		p.serve(e.at, sum)

@@ -25,6 +25,7 @@ type site struct {
 	url      string
 	base     *http.Transport // reaches the server; the client's own
 	accounts []siteAccount
+	random   func(below time.Duration) time.Duration // for what clients leave to chance
 }
 
 // siteAccount is an account as its owner knows it.
@@ -58,6 +59,13 @@ const (
 	waitMin        = 250 * time.Millisecond
 	waitMax        = 4 * time.Second
 )
+
+// backoff is how long peers wait before they try again: it doubles, and half of
+// it is random.
+func (s *site) backoff(attempt int) time.Duration {
+	d := min(waitMax, waitMin<<min(attempt, 10))
+	return d/2 + s.random(d/2+1)
+}
 
 var contenders = []contender{
 	seawall,

@@ -93,13 +93,11 @@ type failsafeLane struct {
 func newFailsafe(s *site, newLimiter func(limit int) limiter) *failsafeClient {
 	retry := retrypolicy.NewBuilder[string]().
 		WithMaxRetries(-1).
-		WithBackoff(waitMin, waitMax).
-		WithJitterFactor(0.5).
 		WithDelayFunc(func(e failsafe.ExecutionAttempt[string]) time.Duration {
 			if err := e.LastError(); isFull(err) || otherKeyMayDo(statusOf(err)) && e.Attempts() < 8 {
 				return 0
 			}
-			return -1 // the backoff
+			return s.backoff(e.Attempts() - 1)
 		}).
 		AbortIf(func(_ string, err error) bool {
 			status := statusOf(err)

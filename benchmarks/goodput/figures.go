@@ -26,7 +26,7 @@ type figures struct {
 
 	calls, answers int
 	errors         map[string]int
-	perSecond      []int // valid answers
+	perSecond      []float64 // valid answers
 	run            *run
 }
 
@@ -35,7 +35,7 @@ type figures struct {
 func (r *run) measure(b best, hitRate float64) *figures {
 	s := r.s
 	f := &figures{client: r.client, cache: math.NaN(), errors: r.errors, run: r, first: -1, recovery: -1,
-		perSecond: make([]int, int(s.lasts/time.Second)+1)}
+		perSecond: make([]float64, int(s.lasts/time.Second)+1)}
 	var took []time.Duration
 	counted, inTime := 0, 0
 	for _, c := range r.calls {

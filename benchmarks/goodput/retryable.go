@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -18,13 +17,13 @@ var retryable = contender{
 	about: "repeats until the deadline, the reading and checking of the answer included (SetResponseHandler); " +
 		"each time with the next key (PrepareRetry), at once after a 401, 402 or 403, else after 250 ms to 4 s with jitter, or Retry-After",
 	open: func(s *site) (client, error) {
-		r := &retryableClient{url: s.url, keys: s.keys()}
+		r := &retryableClient{site: s, keys: s.keys()}
 		r.c = &retryablehttp.Client{
 			HTTPClient:   &http.Client{Transport: s.base, Timeout: attemptTimeout},
 			RetryMax:     1000, // the deadline is the end
 			RetryWaitMin: waitMin,
 			RetryWaitMax: waitMax,
-			Backoff:      backoff,
+			Backoff:      r.backoff,
 			CheckRetry:   worthRepeating,
 			PrepareRetry: func(req *http.Request) error { r.sign(req); return nil },
 			ErrorHandler: retryablehttp.PassthroughErrorHandler,
@@ -35,7 +34,7 @@ var retryable = contender{
 
 type retryableClient struct {
 	c    *retryablehttp.Client
-	url  string
+	site *site
 	keys []string
 	turn atomic.Uint64
 }
@@ -47,7 +46,7 @@ func (r *retryableClient) sign(req *http.Request) {
 }
 
 func (r *retryableClient) do(ctx context.Context, q *question) (text string, err error) {
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, r.url+"/chat/completions", q.body())
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodPost, r.site.url+"/chat/completions", q.body())
 	if err != nil {
 		return "", err
 	}
@@ -90,16 +89,16 @@ func otherKeyMayDo(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusPaymentRequired || status == http.StatusForbidden
 }
 
-// backoff doubles, with half of it random.
-func backoff(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
+// backoff is none where another key may do better, and else the site's, unless
+// the server says how long.
+func (r *retryableClient) backoff(least, most time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp != nil && otherKeyMayDo(resp.StatusCode) && attempt < 8 {
 		return 0
 	}
 	if resp != nil && resp.Header.Get("Retry-After") != "" {
 		return retryablehttp.DefaultBackoff(least, most, attempt, resp)
 	}
-	d := min(most, least<<min(attempt, 10))
-	return d/2 + rand.N(d/2+1)
+	return r.site.backoff(attempt)
 }
 
 // statusOf is the status that an error tells of, or 0.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	oldrand "math/rand"
 	"math/rand/v2"
 	"net/http"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/jitter"
 )
 
 // run is one client's way through one scenario: what its callers got and what
@@ -59,6 +61,9 @@ func perform(t *testing.T, s *scenario, c contender, seed uint64) (*run, error) 
 	// With several processors, goroutines that wake at the same moment run in an
 	// order that is never the same.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer jitter.Seed(seed)()
+	//lint:ignore SA1019 openai-go draws from the global source, which has no other way to be seeded
+	oldrand.Seed(int64(seed))
 	r := &run{s: s, client: c.name, errors: make(map[string]int)}
 	var err error
 	synctest.Test(t, func(*testing.T) { err = r.perform(c, seed) })
@@ -73,7 +78,7 @@ func (r *run) perform(c contender, seed uint64) error {
 	defer srv.Close()
 	base := srv.Transport()
 	base.DisableCompression = true
-	cl, err := c.open(s.site(srv.URL, base))
+	cl, err := c.open(s.site(srv.URL, base, seed))
 	if err != nil {
 		return err
 	}
@@ -107,8 +112,14 @@ func (s *scenario) hitRate(t *testing.T, seed uint64) (float64, error) {
 }
 
 // site is what the scenario's clients are set up with.
-func (s *scenario) site(url string, base *http.Transport) *site {
-	st := &site{url: url, base: base}
+func (s *scenario) site(url string, base *http.Transport, seed uint64) *site {
+	var mu sync.Mutex
+	rng := rand.New(rand.NewPCG(seed, 0x517e))
+	st := &site{url: url, base: base, random: func(below time.Duration) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(rng.Int64N(int64(below)))
+	}}
 	sum := 0
 	for i := range s.accounts {
 		sum += s.accounts[i].limit(0)
@@ -232,7 +243,7 @@ func (w *world) serve() *deepseektest.Server {
 		deepseektest.WithAnswer(script),
 		deepseektest.WithoutRecords(),
 		deepseektest.WithObserver(w.ended),
-		deepseektest.WithCache(deepseektest.Cache{Disabled: !s.cached, Granularity: 64}),
+		deepseektest.WithCache(deepseektest.Cache{Disabled: !s.cached}),
 	}
 	for i := range s.accounts {
 		a := &s.accounts[i]

@@ -21,6 +21,7 @@ type scenario struct {
 	load     load
 	lasts    time.Duration
 	cached   bool // hits of the context cache are measured
+	plotted  bool // README.md shows it over time
 	target   target
 }
 

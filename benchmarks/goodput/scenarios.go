@@ -13,6 +13,11 @@ var usual = deepseektest.Pace{
 	TokenSize: tokenSize, Jitter: 0.3,
 }
 
+const (
+	probe        = 5 * time.Second         // what a breaker may wait before it looks again
+	longestUsual = 4810 * time.Millisecond // for an answer, at that pace
+)
+
 // always is a limit that does not change.
 func always(limit int) []step { return []step{{0, limit}} }
 
@@ -59,7 +64,7 @@ var scenarios = []scenario{
 		load:     load{callers: 80, streams: 1},
 		target:   target{valid: whole, goodput: 0.97, attempts: 1.05},
 	}, {
-		name:     "uneven limits",
+		name: "uneven limits", plotted: true,
 		about:    "Accounts of 2, 8 and 32, which nobody knows; twice as many callers.",
 		accounts: []account{{name: "a", limits: always(2)}, {name: "b", limits: always(8)}, {name: "c", limits: always(32)}},
 		uneven:   true,
@@ -75,7 +80,7 @@ var scenarios = []scenario{
 		load:   load{callers: 84},
 		target: target{valid: whole, goodput: 0.97, attempts: 1.05},
 	}, {
-		name:  "falling limits",
+		name: "falling limits", plotted: true,
 		about: "Four accounts whose limits of 12 fall to 3 after a minute and a half and come back two minutes later; twice as many callers as the 48.",
 		accounts: func() []account {
 			all := alike(4, 12)
@@ -87,7 +92,7 @@ var scenarios = []scenario{
 		load:   load{callers: 96},
 		target: target{valid: whole, goodput: 0.97, attempts: 1.05},
 	}, {
-		name:     "account without money",
+		name: "account without money", plotted: true,
 		about:    "One of four accounts has no money for two minutes.",
 		accounts: with(alike(4, 10), 1, func(a *account) { a.broke = span{time.Minute, 3 * time.Minute} }),
 		load:     load{callers: 80},
@@ -126,14 +131,14 @@ var scenarios = []scenario{
 		load:     load{callers: 60, think: time.Second, streams: 1},
 		target:   target{valid: whole, goodput: 0.93, attempts: attemptsWith(0.2)},
 	}, {
-		name:     "streams stalled",
+		name: "streams stalled", plotted: true,
 		about:    "One in ten streams falls silent after some tokens, and its connection stays open.",
 		accounts: alike(4, 10),
 		faults:   []fault{{share: 0.1, kinds: []faultKind{stall}}},
 		load:     load{callers: 60, think: time.Second, streams: 1},
 		target:   target{valid: whole, goodput: 0.90, attempts: attemptsWith(0.1)},
 	}, {
-		name:  "slow account",
+		name: "slow account", plotted: true,
 		about: "One of four accounts takes ten times as long for an answer. The others could just carry the load.",
 		accounts: with(alike(4, 10), 1, func(a *account) {
 			a.slow, a.times = span{0, time.Hour}, 10
@@ -142,7 +147,7 @@ var scenarios = []scenario{
 		target: target{valid: whole, goodput: 0.95, attempts: 1.05},
 	}, {
 		name:     "conversations",
-		about:    "Conversations of six turns, which share a system prompt of 2,000 tokens, over four accounts that are three quarters busy.",
+		about:    "Conversations of eight turns of 600 tokens, which share a system prompt of 1,000, over four accounts that are three quarters busy.",
 		accounts: alike(4, 10),
 		cached:   true,
 		load:     talking(60),
@@ -160,23 +165,24 @@ var scenarios = []scenario{
 
 // talking is a load of conversations.
 func talking(callers int) load {
-	return load{callers: callers, think: 2900 * time.Millisecond, turns: 6, system: 2000, said: 300}
+	return load{callers: callers, think: 2900 * time.Millisecond, turns: 8, system: 1000, said: 600}
 }
 
 func outageScenario(name, what string, reply deepseektest.Reply) scenario {
 	return scenario{
 		name:     name,
+		plotted:  true,
 		about:    "A minute in which every request " + what + ", amid 1,000 callers with deadlines of two minutes.",
 		accounts: alike(4, 40),
 		outages:  []outage{{span{2 * time.Minute, 3 * time.Minute}, reply}},
 		load:     load{callers: 1000, think: 27 * time.Second},
-		target:   target{valid: whole, goodput: 0.93, into: 60},
+		target:   target{valid: whole, goodput: 0.93, into: 60, first: probe + longestUsual, recovery: 2*probe + longestUsual},
 	}
 }
 
 // anHour is a bit of everything.
 var anHour = scenario{
-	name: "an hour of everything",
+	name: "an hour of everything", plotted: true,
 	about: "Conversations, half of them streamed, over five accounts: one's limit of 16 falls to 4 for ten minutes, one has no money for ten, " +
 		"one loses one of two keys, one is ten times slower for five. 2 % of the requests get a 503 and 1 % garbage, of the streams 2 % break and 1 % stall; " +
 		"there are outages of a minute (503), 30 s (hang) and 20 s (reset).",
