@@ -137,7 +137,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 			if busy != nil { // not the 401 of another: with room it can be served
 				return busy, nil
 			}
-			if full, ok := err.(*noRoom); ok && last != nil && c.mayTryAgain() {
+			if full, ok := err.(*noRoom); ok && !full.sure && last != nil && c.mayTryAgain() {
 				// Nor the 401 itself: others can serve the call, once they have room.
 				discard(last)
 				c.used++
