@@ -69,11 +69,22 @@ func TestThinkingDisabled(t *testing.T) {
 }
 
 func TestContinuationIsByteExactAtEveryToken(t *testing.T) {
+	for name, script := range map[string]Reply{
+		"default answer": Normal(),
+		"scripted":       Give(Answer{Reasoning: "So let me think. 让我想想", Content: "Ünder the wall — 海堤, 1, 2, 3.", FinishReason: "length"}),
+	} {
+		t.Run(name, func(t *testing.T) { continueAtEveryToken(t, script) })
+	}
+}
+
+func continueAtEveryToken(t *testing.T, script Reply) {
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		s.Enqueue(script)
 		full := parseStream(t, post(t, s, c, "/chat/completions", chatRequest(streaming)).body)
 		n := full.usage.Completion
 		for i := 1; i <= n; i++ {
-			s.Enqueue(CutAfter(i))
+			s.Enqueue(Say("an earlier answer"), script.And(CutAfter(i)))
+			post(t, s, c, "/chat/completions", chatRequest(streaming))
 			cut := parseStream(t, post(t, s, c, "/chat/completions", chatRequest(streaming)).body)
 			require.False(t, cut.done)
 			require.Empty(t, cut.finish)
@@ -86,6 +97,7 @@ func TestContinuationIsByteExactAtEveryToken(t *testing.T) {
 			require.Equal(t, full.reasoning, cut.reasoning+rest.reasoning, "cut after %d", i)
 			require.Equal(t, full.content, cut.content+rest.content, "cut after %d", i)
 			require.Equal(t, n-i, rest.usage.Completion)
+			require.Equal(t, full.finish, rest.finish)
 		}
 	}, WithPace(Pace{TokenSize: 3}))
 }

@@ -75,8 +75,9 @@
 // # What is served
 //
 //   - POST /chat/completions, also under /v1 and /beta. A last assistant
-//     message with prefix set is continued under /beta: the default answer goes
-//     on at the very byte where the prefix ends.
+//     message with prefix set is continued under /beta: the answer to the same
+//     messages, by default or by the last reply that gave one, goes on at the
+//     very byte where the prefix ends.
 //   - POST /beta/completions, POST /responses, POST /anthropic/v1/messages.
 //   - GET /models, /models/{id}, /user/balance, and a minimal /files.
 //   - 404 for everything else.

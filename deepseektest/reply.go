@@ -169,7 +169,8 @@ func ResetBeforeHeaders() Reply {
 // Say answers with this content, without reasoning.
 func Say(content string) Reply { return Give(Answer{Content: content}) }
 
-// Give answers with a.
+// Give answers with a. Should the answer be cut, a request with the same
+// messages and a prefix of it gets the rest.
 func Give(a Answer) Reply {
 	return reply(func(p *plan) { p.answer = &a })
 }

@@ -53,7 +53,8 @@ type Server struct {
 	files      map[string]file
 	transports []*http.Transport
 
-	cache cache
+	cache   cache
+	scripts scripts
 }
 
 // NewServer starts a Server on a free port of 127.0.0.1. It panics if there

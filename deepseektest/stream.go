@@ -46,9 +46,16 @@ func (t *turn) encoder() encoder {
 func (x *exchange) generate(p *plan, pace Pace) *turn {
 	s, a := x.s, x.ask
 	t := &turn{ask: a, id: uuid(s.id()), print: hex32(mix(s.cfg.seed), mix(s.cfg.seed+1)), created: time.Now().Unix()}
+	var told *Answer // what an earlier reply gave, of which this is to be the rest
+	if a.prefix != nil {
+		told = s.scripts.find(a)
+	}
 	switch {
 	case p.answer != nil:
 		t.full = *p.answer
+		s.scripts.keep(a, t.full)
+	case told != nil:
+		t.full = *told
 	case s.cfg.answer != nil:
 		copied := *x.rec
 		t.full = s.cfg.answer(&copied)
