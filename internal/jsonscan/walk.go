@@ -6,11 +6,13 @@ package jsonscan
 //		switch string(m.Key) { … m.Value … }
 //	}
 //
-// Key and Value are slices of the input. Err tells afterwards whether the walk
-// came to the object's closing bracket.
+// Key and Value are slices of the input, Start and At where in it the member and
+// its value start. Err tells afterwards whether the walk came to the object's
+// closing bracket.
 type MemberIter struct {
-	Key   []byte // raw, without its quotes; escapes, which nobody uses in keys, are left as they are
-	Value []byte // raw, without blanks around it
+	Key       []byte // raw, without its quotes; escapes, which nobody uses in keys, are left as they are
+	Value     []byte // raw, without blanks around it
+	Start, At int
 	walk
 }
 
@@ -28,6 +30,7 @@ func (m *MemberIter) Next() bool {
 		return m.fail(err)
 	}
 	m.Key = m.data[m.pos+1 : key-1 : key-1]
+	m.Start, m.At = m.pos, value
 	m.Value, err = m.next(value, '}')
 	return err == nil
 }
@@ -36,6 +39,7 @@ func (m *MemberIter) Next() bool {
 // object.
 type ElementIter struct {
 	Value []byte // raw, without blanks around it
+	At    int    // where in the input it starts
 	walk
 }
 
@@ -49,6 +53,7 @@ func (e *ElementIter) Next() bool {
 		return false
 	}
 	var err error
+	e.At = e.pos
 	e.Value, err = e.next(e.pos, ']')
 	return err == nil
 }

@@ -33,6 +33,17 @@ func TestElementsWalksAnArray(t *testing.T) {
 	require.ErrorIs(t, Array([]byte(`[1`), func([]byte) bool { return true }), ErrEnd)
 }
 
+func TestWalksTellWhereThingsAre(t *testing.T) {
+	data := []byte(` { "a" : 1 , "b":[2, "x"] } `)
+	for m := Members(data); m.Next(); {
+		require.Equal(t, `"`+string(m.Key)+`"`, string(data[m.Start:m.Start+len(m.Key)+2]))
+		require.Equal(t, string(m.Value), string(data[m.At:m.At+len(m.Value)]))
+		for e := Elements(m.Value); e.Next(); {
+			require.Equal(t, string(e.Value), string(m.Value[e.At:e.At+len(e.Value)]))
+		}
+	}
+}
+
 func TestGetFollowsKeys(t *testing.T) {
 	data := []byte(`{"a":{"b":[1],"c":"x"},"a":2}`)
 	v, ok := Get(data, "a", "c")
