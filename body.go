@@ -84,7 +84,7 @@ func (b *body) take(req *http.Request) error {
 		return fmt.Errorf("deepseek: closing the request body: %w", err)
 	}
 	data := buf.Bytes()
-	b.get = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	b.get = replay(data)
 	if req.ContentLength > 0 && req.ContentLength != n { // 0 with a body means unknown
 		return fmt.Errorf("deepseek: the request body has %d bytes where Content-Length says %d", n, req.ContentLength)
 	}
@@ -97,6 +97,11 @@ func (b *body) take(req *http.Request) error {
 	rc, _ := b.get()
 	b.send(req, rc)
 	return nil
+}
+
+// replay hands out data as often as it is asked to.
+func replay(data []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 }
 
 // send makes rc the body of the first attempt.
@@ -128,6 +133,19 @@ func (b *body) rewind(req *http.Request) (*http.Request, error) {
 	fresh := *req
 	fresh.Body = b.current
 	return &fresh, nil
+}
+
+// restock makes what get returns the body of req, which is ours, and of the
+// attempts that follow it.
+func (b *body) restock(req *http.Request, get func() (io.ReadCloser, error), length int64) error {
+	b.abandon()
+	rc, err := get()
+	if err != nil {
+		return fmt.Errorf("deepseek: getting the request body again: %w", err)
+	}
+	b.get, b.current = get, &sentBody{ReadCloser: rc}
+	req.Body, req.GetBody, req.ContentLength, req.TransferEncoding = b.current, get, length, nil
+	return nil
 }
 
 // abandon closes a body that no transport took charge of.

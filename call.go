@@ -28,12 +28,24 @@ type call struct {
 	maxAttempts int // 0: none
 	used        int
 
+	// Set by retry, for others that make further attempts.
+	retry *retrier // nil: there is none
+
 	// Set by the pool for the attempt under way.
 	account string
 	key     string
 	ledger  *ledger // what the account and model have cost
 
 	bill bill // room for the one that most calls have
+
+	// Set by the layer that continues answers, for those below it.
+	pace      *pace // whose clock between data to go by; nil: nobody's
+	wantsHalf bool  // an answer that is no stream and was broken off goes up as it is
+	continues bool  // the attempt under way continues an answer
+
+	// noPrefix is set by whoever knows where the attempt under way goes: to a
+	// place without DeepSeek's prefix completion.
+	noPrefix bool
 
 	candidates [candidatesMost]Candidate // what the pool chooses among
 
@@ -47,6 +59,7 @@ type call struct {
 	first    [1]Attempt // room for the one that most calls have
 	tally    *tally     // of the attempt under way, or the last one
 	cost     Cost       // of the attempts that are over
+	before   *Usage     // of the attempts whose answers it continues
 	broke    error      // how a stream broke after its first data
 }
 
@@ -112,7 +125,7 @@ func (c *call) began() int {
 	if c.attempts == nil {
 		c.attempts = c.first[:0]
 	}
-	c.attempts = append(c.attempts, Attempt{Account: c.account, Key: c.key, Wait: c.waited})
+	c.attempts = append(c.attempts, Attempt{Account: c.account, Key: c.key, Wait: c.waited, Continues: c.continues})
 	c.waited = 0
 	return len(c.attempts) - 1
 }
@@ -145,6 +158,39 @@ func (c *call) told() (prompt, answer int) {
 	}
 	u, _ := t.usage()
 	return u.PromptTokens, u.CompletionTokens
+}
+
+// brokeOff notes that the last attempt's answer broke and is to be continued:
+// what it came to is no longer what the call comes to. before is what the
+// attempts that brought something of the answer told to have used, if they did.
+func (c *call) brokeOff(cause error, before *Usage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.attempts); n > 0 {
+		c.attempts[n-1].Broke = cause
+	}
+	c.tally, c.broke, c.before = nil, nil, before
+}
+
+// spent is the usage of the answer, over all attempts that it took part by part;
+// nil if none was told.
+func (c *call) spent() *Usage {
+	var now *Usage
+	if t := c.counted(); t != nil {
+		if u, told := t.usage(); told {
+			now = &u
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.before == nil:
+		return now
+	case now == nil:
+		return c.before
+	}
+	sum := c.before.Plus(*now)
+	return &sum
 }
 
 // trail returns the attempts so far.
@@ -183,18 +229,18 @@ func (c *call) noteBroken(err error) {
 	c.mu.Unlock()
 }
 
-// sleep waits for d, or until the caller gives up.
-func (c *call) sleep(d time.Duration) error {
+// sleep waits for d, or until ctx ends: the caller has given up.
+func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
-		return gaveUp(c)
+		return gaveUp(ctx)
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return nil
-	case <-c.Done():
-		return gaveUp(c)
+	case <-ctx.Done():
+		return gaveUp(ctx)
 	}
 }
 

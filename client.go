@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
@@ -37,8 +36,7 @@ func New(opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	host := strings.ToLower(t.baseURL.Hostname())
-	return &Client{transport: t, official: isLoopback(host) || host == "deepseek.com" || strings.HasSuffix(host, ".deepseek.com")}, nil
+	return &Client{transport: t, official: isDeepSeek(t.baseURL.Hostname())}, nil
 }
 
 // Transport returns the client's transport, for its Stats, its accounts, or to

@@ -58,6 +58,7 @@ const afterFinish = 5 * time.Second
 type clocks struct {
 	limits   Timeouts
 	shortest time.Duration
+	pace     *pace // nil: the clocks go by the limits alone
 	cancel   context.CancelCauseFunc
 	start    time.Time
 
@@ -74,9 +75,12 @@ type clocks struct {
 	done  bool
 }
 
-func (k *clocks) begin(limits Timeouts, cancel context.CancelCauseFunc) {
-	k.limits, k.cancel, k.start = limits, cancel, time.Now()
+func (k *clocks) begin(limits Timeouts, p *pace, cancel context.CancelCauseFunc) {
+	k.limits, k.pace, k.cancel, k.start = limits, p, cancel, time.Now()
 	k.shortest = min(limits.FirstData, limits.BetweenData, limits.Silence)
+	if p != nil {
+		k.shortest = min(k.shortest, p.least)
+	}
 	k.reading.Store(true)
 	k.mu.Lock() // the timer's function may run before the timer is known here
 	k.timer = time.AfterFunc(k.shortest, k.check)
@@ -97,7 +101,13 @@ func (k *clocks) responseBegan() {
 func (k *clocks) heard() { k.byteAt.Store(k.now()) }
 
 // data notes that the last read brought data.
-func (k *clocks) data() { k.dataAt.Store(max(k.byteAt.Load(), 1)) }
+func (k *clocks) data() {
+	at := max(k.byteAt.Load(), 1)
+	before := k.dataAt.Swap(at)
+	if k.pace != nil && before > 0 {
+		k.pace.gap(at - before)
+	}
+}
 
 // onlySilence switches the data clocks off: what comes is not looked at.
 func (k *clocks) onlySilence() {
@@ -123,7 +133,8 @@ func (k *clocks) due() (at int64, clock string, limit time.Duration) {
 	case data == 0:
 		at, clock, limit = int64(k.limits.FirstData), clockFirstData, k.limits.FirstData
 	default:
-		at, clock, limit = sum(data, k.limits.BetweenData), clockBetweenData, k.limits.BetweenData
+		clock, limit = clockBetweenData, k.pace.between(k.limits.BetweenData)
+		at = sum(data, limit)
 	}
 	if last := k.byteAt.Load(); last > 0 {
 		if quiet := sum(last, k.limits.Silence); quiet < at {

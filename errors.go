@@ -332,6 +332,9 @@ type TruncatedError struct {
 	Err    error  // the cause; nil means io.ErrUnexpectedEOF
 	// Response is what had arrived, when the call was made by the typed client.
 	Response *ChatResponse
+	// Continuation is why the answer was not continued, or what came of trying;
+	// nil without [WithStreamResume].
+	Continuation error
 }
 
 func (e *TruncatedError) Error() string {
@@ -339,7 +342,16 @@ func (e *TruncatedError) Error() string {
 	if e.Err != nil && !errors.Is(e.Err, io.ErrUnexpectedEOF) {
 		s += ": " + e.Err.Error()
 	}
+	if e.Continuation != nil {
+		s += " (not continued: " + strings.TrimPrefix(e.Continuation.Error(), "deepseek: ") + ")"
+	}
 	return s
+}
+
+// Timeout reports whether the cause is a timeout: a stall, for one.
+func (e *TruncatedError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
 }
 
 // Is matches ErrTruncated and, whatever the cause, io.ErrUnexpectedEOF.
@@ -417,6 +429,11 @@ type Attempt struct {
 	Wait     time.Duration // slept or queued before it
 	Duration time.Duration // from send to first data, to the whole of a body that is no stream, or to the failure
 	TraceID  string        // x-ds-trace-id
+
+	// With [WithStreamResume]: how the answer broke after its first data, where
+	// another attempt was to continue it; and whether this attempt continues one.
+	Broke     error
+	Continues bool
 }
 
 // String is such as "main#1f3a 503 in 0.21s".
@@ -440,6 +457,12 @@ func (a Attempt) String() string {
 		b.WriteString(strconv.Itoa(a.Status))
 	}
 	b.WriteString(" in " + seconds(a.Duration))
+	if a.Continues {
+		b.WriteString(", continuing")
+	}
+	if a.Broke != nil {
+		b.WriteString(", then " + strings.TrimPrefix(a.Broke.Error(), "deepseek: "))
+	}
 	return b.String()
 }
 

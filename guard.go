@@ -59,7 +59,7 @@ type watched struct {
 func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *http.Response, err error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watched{c: c, attempt: ctx}
-	w.begin(g.limits, cancel)
+	w.begin(g.limits, c.pace, cancel)
 	c.counting(&w.tally)
 	place := c.began()
 
@@ -450,7 +450,8 @@ func (b *plainBody) Close() error {
 }
 
 // eventSource is a response body that can hand out its events without their
-// being parsed a second time. They are as [sse.Reader.Next] returns them.
+// being parsed a second time. They are as [sse.Reader.Next] returns them: one
+// without data is a comment.
 type eventSource interface {
 	nextEvent() (sse.Event, error)
 }

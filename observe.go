@@ -21,6 +21,8 @@ type Observer struct {
 	Attempt func(AttemptEvent)
 	// Wait: a call waits before its next attempt, or has waited for room.
 	Wait func(WaitEvent)
+	// Resume: an answer that broke is about to be continued, or is not.
+	Resume func(ResumeEvent)
 	// Cooldown: an account or key is put aside, or comes back.
 	Cooldown func(CooldownEvent)
 	// Limit: the learned limit of an account and model has changed.
@@ -64,6 +66,16 @@ type WaitEvent struct {
 	Model   string
 	Reason  string // such as "retry after fault" or "room: …"
 	Wait    time.Duration
+}
+
+// ResumeEvent is the end of a part of an answer, with [WithStreamResume].
+type ResumeEvent struct {
+	Context context.Context
+	Model   string
+	Cause   error // how the part ended
+	Kept    int   // characters of content and reasoning that had come; 0: the answer begins anew
+	Attempt int   // which of the call's attempts is to bring the rest; 0: none
+	Refused error // why the answer is not continued, or what came of trying
 }
 
 // CooldownEvent is an account or key that is put aside or comes back.
@@ -148,11 +160,7 @@ func (o *observation) finish(c *call, v verdict) {
 	e.Attempts = c.trail()
 	e.Duration = time.Since(o.began)
 	e.Cancelled = v.outcome == cancelled
-	if t := c.counted(); t != nil {
-		if u, told := t.usage(); told {
-			e.Usage = &u
-		}
-	}
+	e.Usage = c.spent()
 	c.mu.Lock()
 	e.Cost = c.cost
 	if e.Err == nil {
@@ -178,6 +186,14 @@ func (w watchers) wait(c *call, reason string, d time.Duration) {
 	for i := range w {
 		if w[i].Wait != nil {
 			w[i].Wait(WaitEvent{Context: c.Context, Model: c.model, Reason: reason, Wait: d})
+		}
+	}
+}
+
+func (w watchers) resume(e ResumeEvent) {
+	for i := range w {
+		if w[i].Resume != nil {
+			w[i].Resume(e)
 		}
 	}
 }
@@ -259,6 +275,22 @@ func logObserver(l *slog.Logger) Observer {
 				l.LogAttrs(e.Context, level, "attempt", slog.String("model", e.Model), slog.String("outcome", e.Attempt.String()),
 					slog.String("trace_id", e.TraceID))
 			}
+		},
+		Resume: func(e ResumeEvent) {
+			level, msg := slog.LevelInfo, "answer continued"
+			if e.Refused != nil {
+				msg = "answer not continued"
+			}
+			if !l.Enabled(e.Context, level) {
+				return
+			}
+			attrs := []slog.Attr{slog.String("model", e.Model), slog.String("cause", e.Cause.Error()), slog.Int("kept", e.Kept)}
+			if e.Refused != nil {
+				attrs = append(attrs, slog.String("refused", e.Refused.Error()))
+			} else {
+				attrs = append(attrs, slog.Int("attempt", e.Attempt))
+			}
+			l.LogAttrs(e.Context, level, msg, attrs...)
 		},
 		Cooldown: func(e CooldownEvent) {
 			level := slog.LevelWarn

@@ -124,6 +124,17 @@ func WithoutRetry() Option {
 	return optionFunc(func(c *config) error { c.noRetry = true; return nil })
 }
 
+// WithStreamResume has an answer go on that broke after a part of it had come, by
+// chat prefix completion, so that its reader notices nothing. It is [WithResume]
+// of the zero [Resume]. Default: such an answer ends in a [*TruncatedError].
+func WithStreamResume() Option { return WithResume(Resume{}) }
+
+// WithResume says how an answer that broke goes on. Default: not at all; see
+// [WithStreamResume].
+func WithResume(r Resume) Option {
+	return optionFunc(func(c *config) error { c.resume = &r; return nil })
+}
+
 // WithBreaker says when the endpoint is left alone. Default: the zero
 // [Breaker], which opens for 5 s when half of at least 20 calls in 30 s fail, or 20 in a row.
 func WithBreaker(b Breaker) Option {
@@ -233,6 +244,7 @@ type config struct {
 	rateLimit      *rateLimit
 	retry          Retry
 	noRetry        bool
+	resume         *Resume // nil: no
 	breaker        Breaker
 	noBreaker      bool
 	timeouts       Timeouts

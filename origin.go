@@ -85,6 +85,13 @@ func parseBaseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// isDeepSeek reports whether a host is DeepSeek itself, or a stand-in on
+// loopback, so that its rules hold.
+func isDeepSeek(host string) bool {
+	host = strings.ToLower(host)
+	return isLoopback(host) || host == "deepseek.com" || strings.HasSuffix(host, ".deepseek.com")
+}
+
 func isLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true

@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -85,7 +86,7 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 		if !ok {
 			return resp, err
 		}
-		d, err := q.wait(c, full, waited, tried == full.lane)
+		d, err := q.wait(req.Context(), c, full, waited, tried == full.lane)
 		waited += d
 		c.waited += d
 		if err != nil {
@@ -100,7 +101,7 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 
 // wait puts the call in line until its turn comes. hasBaton says that the call
 // has just tried, in vain, on its turn in this lane.
-func (q *waitingRoom) wait(c *call, full *noRoom, before time.Duration, hasBaton bool) (time.Duration, error) {
+func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before time.Duration, hasBaton bool) (time.Duration, error) {
 	refuse := func(waited, retryIn time.Duration, reason string) (time.Duration, error) {
 		return waited, &QueueFullError{Reason: reason, For: full.what(), Waited: before + waited, RetryIn: retryIn}
 	}
@@ -142,17 +143,17 @@ func (q *waitingRoom) wait(c *call, full *noRoom, before time.Duration, hasBaton
 	for {
 		select {
 		case <-w.ready:
-			if c.Err() != nil { // both at once: do not send for nobody
+			if ctx.Err() != nil { // both at once: do not send for nobody
 				full.lane.pass(false)
-				return time.Since(start), gaveUp(c)
+				return time.Since(start), gaveUp(ctx)
 			}
 			c.baton = full.lane
 			waited := time.Since(start)
 			c.watch.wait(c, "room", waited)
 			return waited, nil
-		case <-c.Done():
+		case <-ctx.Done():
 			leave()
-			return time.Since(start), gaveUp(c)
+			return time.Since(start), gaveUp(ctx)
 		case <-timer.C:
 			waited := time.Since(start)
 			if waited >= patience {

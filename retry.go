@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -124,7 +125,7 @@ func (l *last) error() error {
 }
 
 func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	c.maxAttempts = rt.policy.MaxAttempts
+	c.maxAttempts, c.retry = rt.policy.MaxAttempts, rt
 	var (
 		last last
 		paid int // retries that the budget has paid for
@@ -138,6 +139,9 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		case v.outcome == refused && last.any():
 			// Nothing was sent: what the server last said tells the caller more.
 			return rt.final(last.resp, last.err)
+		case v.outcome == fault && c.wantsHalf && resp != nil && resp.StatusCode < 300:
+			discard(last.resp)
+			return resp, nil
 		case v.outcome == cancelled && last.any():
 			return nil, &interrupted{err: rtErr, last: last.error()}
 		case !v.retryable():
@@ -151,21 +155,16 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		if resp != nil {
 			settle(resp)
 		}
-		wait, ok := rt.wait(v, waits)
-		if !ok || !c.mayTryAgain() || tooLate(c, wait) {
+		wait, cost, no := rt.grant(c, v, waits)
+		if no != nil {
 			return rt.final(last.resp, last.err)
 		}
-		if v.outcome != throttled && rt.budget != nil {
-			if !rt.budget.take() {
-				return rt.final(last.resp, last.err)
-			}
-			paid++
-		}
+		paid += cost
 		if last.resp != nil {
 			letGo(last.resp)
 		}
 		c.watch.wait(c, "retry after "+v.outcome.String(), wait)
-		if err := c.sleep(wait); err != nil {
+		if err := sleep(req.Context(), wait); err != nil {
 			return nil, &interrupted{err: err, last: last.error()}
 		}
 		c.waited += wait
@@ -173,6 +172,33 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 			return rt.final(last.resp, last.err)
 		}
 	}
+}
+
+// Why a call may not have another attempt.
+var (
+	errAskedToWait = errors.New("the server asks for a longer wait than is accepted")
+	errNoAttempts  = errors.New("the call has no attempt left")
+	errTooLate     = errors.New("the wait would end after the call's deadline")
+	errNoBudget    = errors.New("the retry budget is used up")
+)
+
+// grant says how long to wait before the attempt that follows one that came to
+// v, and what that costs the budget; or why there is to be none.
+func (rt *retrier) grant(c *call, v verdict, waits int) (wait time.Duration, cost int, no error) {
+	wait, ok := rt.wait(v, waits)
+	switch {
+	case !ok:
+		return 0, 0, errAskedToWait
+	case !c.mayTryAgain():
+		return 0, 0, errNoAttempts
+	case tooLate(c, wait):
+		return 0, 0, errTooLate
+	case v.outcome == throttled || rt.budget == nil:
+		return wait, 0, nil
+	case !rt.budget.take():
+		return 0, 0, errNoBudget
+	}
+	return wait, 1, nil
 }
 
 // interrupted is a call that its caller ended between two attempts: the

@@ -14,6 +14,7 @@ type Stats struct {
 	Answered int64 // calls that got a response below 400
 	Failed   int64 // calls that got another response, or an error
 	Attempts int64 // requests sent for calls that have ended
+	Resumed  int64 // answers that were continued, or begun anew, after they broke
 
 	RetryBudget float64 // retries left; -1 without a bound
 
@@ -72,6 +73,10 @@ func (t *Transport) Stats() Stats {
 	}
 	if t.retrier != nil && t.retrier.budget != nil {
 		s.RetryBudget = t.retrier.budget.left()
+	}
+	if t.resumer != nil {
+		s.Resumed = t.resumer.resumed.Load()
+		s.Attempts += t.resumer.sent.Load()
 	}
 	if t.breaker != nil {
 		s.Breakers = t.breaker.stats()

@@ -255,7 +255,7 @@ func (b *streamBody) nextEvent() (sse.Event, error) {
 	if b.closed.Load() {
 		return sse.Event{}, http.ErrBodyReadAfterClose
 	}
-	for !b.fresh || b.event.Data == nil {
+	for !b.fresh {
 		if b.err != nil && !b.fresh {
 			b.over()
 			return sse.Event{}, b.err

@@ -39,7 +39,9 @@ type Transport struct {
 	breaker *breaker // nil: none
 	retrier *retrier // nil: none
 	meter   *Meter
+	resumer *resumer // nil: none
 
+	noPrefix                          bool // the base URL has no prefix completion
 	errorResponses                    bool
 	calls, answered, failed, attempts atomic.Int64
 	inFlight                          atomic.Int64
@@ -90,6 +92,13 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		chain = append(chain, NewObserve(c.observers...))
 	}
 	chain = append(chain, c.middleware...)
+	if c.resume != nil {
+		if t.resumer, err = newResumer(*c.resume); err != nil {
+			return nil, err
+		}
+		t.noPrefix = !c.resume.AnyHost && !isDeepSeek(t.baseURL.Hostname())
+		chain = append(chain, layer(t.resumer.do))
+	}
 	if !c.noRetry {
 		if t.retrier, err = newRetrier(c.retry); err != nil {
 			return nil, err
@@ -170,6 +179,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &CallError{Err: err}
 	}
 	defer c.leave()
+	c.noPrefix = t.noPrefix
 	resp, err := t.chain.RoundTrip(own)
 	sent := c.sent()
 	t.attempts.Add(int64(sent))

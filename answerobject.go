@@ -1,0 +1,260 @@
+package deepseek
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+)
+
+// answerObject is an answer that is no stream, read for where it must change to
+// become a longer one.
+type answerObject struct {
+	data               []byte
+	content, reasoning []byte // raw; nil: none, or null
+	tools              []byte // raw
+	finish, usage      []byte // raw; nil: none, or null
+
+	contentAt, reasoningAt, toolsAt, finishAt, usageAt span // zero: it has none
+	messageEnd, end                                    int  // of the message, of all: the closing braces
+	no                                                 refusal
+}
+
+// readAnswerObject reads an answer; ok is whether it is one.
+func readAnswerObject(data []byte) (a *answerObject, ok bool) {
+	a = &answerObject{data: data}
+	choices := 0
+	m := jsonscan.Members(data)
+	for m.Next() {
+		switch string(m.Key) {
+		case "usage":
+			a.usage, a.usageAt = present(m.Value), span{m.At, m.At + len(m.Value)}
+		case "choices":
+			for e := jsonscan.Elements(m.Value); e.Next(); choices++ {
+				a.choice(e.Value, m.At+e.At)
+			}
+		}
+	}
+	a.end = len(data) - len(m.Rest()) - 1
+	if choices > 1 {
+		a.no = "it is more than one answer"
+	}
+	return a, m.Err() == nil && choices > 0 && a.messageEnd > 0 && a.finish != nil
+}
+
+func (a *answerObject) choice(data []byte, at int) {
+	for m := jsonscan.Members(data); m.Next(); {
+		switch string(m.Key) {
+		case "index":
+		case "finish_reason":
+			a.finish, a.finishAt = present(m.Value), span{at + m.At, at + m.At + len(m.Value)}
+		case "message":
+			a.messageEnd = at + m.At + len(m.Value) - 1
+			a.message(m.Value, at+m.At)
+		default: // logprobs, for one
+			if !isVoid(m.Value) {
+				a.no = "it is more than text"
+			}
+		}
+	}
+}
+
+func (a *answerObject) message(data []byte, at int) {
+	for m := jsonscan.Members(data); m.Next(); {
+		where := span{at + m.At, at + m.At + len(m.Value)}
+		switch string(m.Key) {
+		case "role":
+		case "content":
+			a.content, a.contentAt = present(m.Value), where
+		case "reasoning_content":
+			a.reasoning, a.reasoningAt = present(m.Value), where
+		case "tool_calls":
+			a.toolsAt = where
+			if !isVoid(m.Value) {
+				a.tools = m.Value
+			}
+		default:
+			if !isVoid(m.Value) {
+				a.no = "it is more than text"
+			}
+		}
+	}
+}
+
+func present(value []byte) []byte {
+	if jsonscan.IsNull(value) {
+		return nil
+	}
+	return value
+}
+
+// whole is the layer for an answer that is no stream. One that the server broke
+// off is continued in place of being asked for, and paid for, once more; where
+// that cannot be, it is.
+func (r *resumer) whole(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	c.wantsHalf = true
+	resp, err := next.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusOK || !r.looksHalf(resp.Body) {
+		return resp, err
+	}
+	a, err := answerOf(resp)
+	if err != nil {
+		return resp, nil
+	}
+	cause, v := r.ending(a)
+	if cause == nil {
+		return resp, nil
+	}
+	k := r.continuation(next, c, req)
+	k.add(a)
+	return k.complete(resp, a, cause, v)
+}
+
+var markLength = []byte(string(FinishLength) + `"`)
+
+// looksHalf spares most answers a careful look.
+func (r *resumer) looksHalf(body io.Reader) bool {
+	b, ok := body.(*memBody)
+	return ok && (b.verdict.outcome == fault || r.policy.Length && bytes.Contains(b.data, markLength))
+}
+
+// answerOf is a response's answer, if it has one in memory.
+func answerOf(resp *http.Response) (*answerObject, error) {
+	if b, ok := resp.Body.(*memBody); ok {
+		if a, ok := readAnswerObject(b.data); ok {
+			return a, nil
+		}
+	}
+	return nil, refusal("what came is no answer")
+}
+
+// ending is why an answer is not whole; nil if it is.
+func (r *resumer) ending(a *answerObject) (error, verdict) {
+	switch {
+	case isFinishReasonFault(a.finish):
+		reason, _ := jsonscan.String(a.finish)
+		return &TruncatedError{Reason: "finish_reason " + reason}, verdict{outcome: fault}
+	case r.policy.Length && jsonscan.Equal(a.finish, string(FinishLength)):
+		return errLength, verdict{outcome: answered}
+	}
+	return nil, verdict{}
+}
+
+// complete makes one answer of first, which is what resp holds and which ended
+// because of cause, and of what continues it.
+func (k *continuation) complete(resp *http.Response, first *answerObject, cause error, v verdict) (*http.Response, error) {
+	last := first
+	for cause != nil && (cause != errLength || k.mayBeLonger()) {
+		anew := !k.begun
+		a, more, err := k.further(cause, v)
+		switch {
+		case err == nil && anew:
+			resp, first, last = more, a, a
+		case err == nil:
+			last = a
+		case isContextError(err):
+			return nil, &interrupted{err: err, last: cause}
+		case anew, cause == errLength:
+			return k.stitch(resp, first, last), nil
+		default: // it cannot go on, but nobody has seen it yet
+			resp = k.stitch(resp, first, last)
+			first = last
+			k.forget()
+			continue
+		}
+		cause, v = k.by.ending(a)
+	}
+	if cause == nil {
+		k.completed()
+	}
+	return k.stitch(resp, first, last), nil
+}
+
+// further gets the next part of the answer.
+func (k *continuation) further(cause error, v verdict) (*answerObject, *http.Response, error) {
+	var listener echo
+	if k.begun && k.refusal() == nil {
+		listener.listenFor(k.prefix(), len(k.content) > 0)
+	}
+	resp, err := k.send(k.call, cause, v)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := answerOf(resp)
+	if err != nil {
+		discard(resp)
+		return nil, nil, k.unsend(cause, err)
+	}
+	begun, content, reasoning := k.begun, len(k.content), len(k.reasoning)
+	k.add(a)
+	if begun && listener.hear(k.content[content:], k.reasoning[reasoning:]) == anew {
+		k.content, k.reasoning = k.content[:content], k.reasoning[:reasoning]
+		return nil, nil, k.unsend(cause, errAnew)
+	}
+	k.goesOn()
+	return a, resp, nil
+}
+
+// add takes in an answer, or a further part of one.
+func (k *continuation) add(a *answerObject) {
+	if a.usage != nil {
+		k.now.told = append(k.now.told[:0], a.usage...)
+	}
+	k.thinks = k.thinks || a.reasoning != nil
+	if !isVoid(a.content) || !isVoid(a.reasoning) {
+		k.text(a.content, a.reasoning)
+	}
+	switch {
+	case a.tools != nil:
+		k.spoil("a tool call has begun")
+	case a.no != "":
+		k.spoil(a.no)
+	}
+}
+
+// forget has the answer begin anew.
+func (k *continuation) forget() {
+	k.content, k.reasoning, k.begun, k.no = nil, nil, false, nil
+	k.parts, k.now = nil, part{}
+}
+
+// stitch puts what came after first into resp, which holds first; last is the
+// last part.
+func (k *continuation) stitch(resp *http.Response, first, last *answerObject) *http.Response {
+	if first == last {
+		return resp
+	}
+	var e edits
+	set := func(name string, at span, value []byte, end int) {
+		if at == (span{}) {
+			e.replace(end, end, append([]byte(`,"`+name+`":`), value...))
+			return
+		}
+		e.replace(at.from, at.to, value)
+	}
+	if len(k.content) > 0 {
+		set("content", first.contentAt, quoted(k.content), first.messageEnd)
+	}
+	if len(k.reasoning) > 0 {
+		set("reasoning_content", first.reasoningAt, quoted(k.reasoning), first.messageEnd)
+	}
+	if last.tools != nil {
+		set("tool_calls", first.toolsAt, last.tools, first.messageEnd)
+	}
+	e.replace(first.finishAt.from, first.finishAt.to, last.finish)
+	if last.usage != nil {
+		set("usage", first.usageAt, k.total(last.usage), first.end)
+	}
+	data := e.apply(make([]byte, 0, len(first.data)+len(last.data)), first.data)
+	_, v := k.by.ending(last)
+	resp.Body = newMemBody(data, v)
+	if resp.ContentLength >= 0 {
+		resp.ContentLength = int64(len(data))
+	}
+	if resp.Header.Get("Content-Length") != "" {
+		resp.Header.Set("Content-Length", strconv.Itoa(len(data)))
+	}
+	return resp
+}

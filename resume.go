@@ -1,0 +1,137 @@
+package deepseek
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Resume says how an answer goes on that broke after a part of it had come.
+//
+// A chat completion that breaks, stalls, or is broken off by the server
+// (insufficient_system_resource, aborted) is continued by chat prefix
+// completion: the request is sent again to the same base's /beta address, with
+// what has come so far as the beginning of the answer, and what then comes is
+// appended. The caller sees one stream, or one answer, as if nothing had been:
+// the text without loss or repetition; id, created, model and fingerprint of the
+// first part. An answer of which no text has come yet begins anew.
+//
+// The usage is the sum over the parts, as they are billed: the prompt, mostly
+// from the cache, once for each. A part that broke without telling its usage
+// counts a token a piece of text, and as many prompt tokens, all missing the
+// cache, as the next part had less those.
+//
+// A continuation is an attempt like any other: it costs the retry budget, waits
+// first, counts against Retry.MaxAttempts, and ends with the context. It may
+// break and be continued as well.
+//
+// Not continued is what could come out wrong: requests with n, logprobs, tools
+// (see Tools) or a response_format other than text; answers in which a tool call
+// has begun; max_tokens when it is not known how much of it is left; a text that
+// ends in the beginning of one of the request's stops; a continuation that
+// begins the answer anew; and hosts other than DeepSeek's (see AnyHost). Nor are
+// FIM, /responses and the Anthropic paths. Then the call ends as it does without
+// this layer, in a [*TruncatedError], which tells why under Continuation.
+//
+// The zero value is the default.
+//
+// Source: https://api-docs.deepseek.com/guides/chat_prefix_completion
+type Resume struct {
+	// MaxContinuations is how often one answer may be continued; Retry.MaxAttempts
+	// bounds it too. Default 9.
+	MaxContinuations int
+	// Length has answers continued that end with finish_reason "length" although
+	// the request sets no max_tokens: those that are longer than DeepSeek's own
+	// bound (8K tokens, 64K with thinking). Default false: "length" is an answer.
+	Length bool
+	// Tools has answers to requests with tools continued, as long as no tool call
+	// has begun. DeepSeek does not say what becomes of tools then. Default false.
+	Tools bool
+	// AnyHost says that the base URL has DeepSeek's prefix completion although it
+	// is not DeepSeek's: a proxy's, say. Default false: continued at deepseek.com
+	// and on loopback only.
+	AnyHost bool
+
+	// While a stream could be continued, a stall is noticed earlier than
+	// Timeouts.BetweenData says: after StallFactor times the longest of the recent
+	// gaps in its data, once there were 16, but not before MinStall. A stall noticed
+	// that way doubles MinStall for the rest of the answer.
+
+	// MinStall is the least time without data that counts as a stall. Default 10 s;
+	// negative: Timeouts.BetweenData alone counts.
+	MinStall time.Duration
+	// StallFactor is at least 1. Default 8.
+	StallFactor float64
+}
+
+func (r Resume) withDefaults() (Resume, error) {
+	switch {
+	case r.MaxContinuations < 0:
+		return r, badConfig("Resume.MaxContinuations", r.MaxContinuations, "must not be negative")
+	case r.StallFactor != 0 && !(r.StallFactor >= 1 && r.StallFactor <= 1e6):
+		return r, badConfig("Resume.StallFactor", r.StallFactor, "must be between 1 and 1e6")
+	}
+	if r.MaxContinuations == 0 {
+		r.MaxContinuations = 9
+	}
+	if r.MinStall == 0 {
+		r.MinStall = 10 * time.Second
+	}
+	if r.StallFactor == 0 {
+		r.StallFactor = 8
+	}
+	return r, nil
+}
+
+// NewResume returns the layer that continues answers that broke. It belongs
+// above the layers that make attempts. By itself, under no layer of [NewRetry],
+// it waits as the zero [Retry] does. Answers that are no streams are looked at
+// only if a layer of [NewGuard] is below. All that is below must have DeepSeek's
+// prefix completion; Resume.AnyHost is of no account here.
+func NewResume(r Resume) (Middleware, error) {
+	rs, err := newResumer(r)
+	if err != nil {
+		return nil, err
+	}
+	return layer(rs.do), nil
+}
+
+func newResumer(r Resume) (*resumer, error) {
+	r, err := r.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	retry, err := newRetrier(Retry{})
+	return &resumer{policy: r, retry: retry}, err
+}
+
+type resumer struct {
+	policy Resume
+	retry  *retrier // for calls that have none
+
+	resumed atomic.Int64 // answers that were continued
+	sent    atomic.Int64 // attempts after the first response
+}
+
+func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	if c.body.get == nil || req.Method != http.MethodPost || !isChatPath(req.URL.Path) || req.Header.Get("Content-Encoding") != "" {
+		return next.RoundTrip(req)
+	}
+	if !c.stream {
+		return r.whole(next, c, req)
+	}
+	s := &resumedStream{continuation: r.continuation(next, c, req)}
+	if r.policy.MinStall > 0 {
+		s.pace.least, s.pace.factor = r.policy.MinStall, r.policy.StallFactor
+		c.pace = &s.pace
+	}
+	resp, err := next.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusOK {
+		s.begin(resp)
+	}
+	return resp, err
+}
+
+func (r *resumer) continuation(next http.RoundTripper, c *call, req *http.Request) continuation {
+	return continuation{by: r, next: next, call: c, req: req, get: c.body.get, length: req.ContentLength}
+}
