@@ -26,6 +26,7 @@ type resumedStream struct {
 
 	source   eventSource // of the part that comes now
 	fragment fragment    // what its current event adds
+	shape    shape       // of most of its events
 	echo     echo        // whether it begins the answer anew
 	cause    error       // why the part before it ended
 	finished atomic.Bool // the answer's finish_reason has come
@@ -215,7 +216,7 @@ func (s *resumedStream) take(event sse.Event) bool {
 		return s.pass(event)
 	}
 	f := &s.fragment
-	if !f.scan(event.Data) {
+	if !s.shape.scan(f, event.Data) {
 		s.spoil("an event is no chunk of a chat completion")
 		s.disarm()
 		return s.pass(event)
@@ -443,12 +444,17 @@ func (s *resumedStream) resume(cause error, v verdict) error {
 		cancel(nil)
 		return http.ErrBodyReadAfterClose
 	}
-	defer func() { // also when next panics
+	returned := false
+	defer func() {
+		if !returned { // a panic below
+			s.over(verdict{outcome: cancelled})
+		}
 		if s.body == nil {
 			cancel(nil)
 		}
 	}()
 	resp, err := s.send(ctx, cause, v)
+	returned = true
 	if err != nil {
 		return err
 	}
