@@ -337,11 +337,7 @@ func (k *continuation) wait(ctx context.Context, v verdict) error {
 		}
 		return gaveUp(ctx)
 	}
-	rt := c.retry
-	if rt == nil {
-		rt = k.by.retry
-	}
-	wait, cost, err := rt.grant(c, v, k.tries)
+	wait, cost, err := k.retrier().grant(c, v, k.tries)
 	if err != nil {
 		return err
 	}
@@ -367,10 +363,18 @@ func (k *continuation) request(ctx context.Context, body []byte) (*http.Request,
 
 // completed notes that the answer is whole: what it cost the budget comes back.
 func (k *continuation) completed() {
-	if rt := k.call.retry; k.paid > 0 && rt != nil && rt.budget != nil {
-		rt.budget.refund(k.paid)
+	if k.paid > 0 {
+		k.retrier().budget.refund(k.paid)
 	}
 	k.paid = 0
+}
+
+// retrier is whose policy and budget hold.
+func (k *continuation) retrier() *retrier {
+	if k.call.retry != nil {
+		return k.call.retry
+	}
+	return k.by.retry
 }
 
 // unfinished is the error that an answer ends in which was not continued.

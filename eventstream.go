@@ -122,9 +122,13 @@ func (e *eventStream) final(how streamEnd) error {
 	err := how.err
 	var cut *TruncatedError
 	var api *APIError
+	var why error
+	if errors.As(err, &cut) {
+		why = cut.Continuation
+	}
 	switch {
 	case how.fault != "":
-		return &TruncatedError{Reason: "finish_reason " + string(how.fault), Response: how.arrived}
+		return &TruncatedError{Reason: "finish_reason " + string(how.fault), Response: how.arrived, Continuation: why}
 	case how.done:
 		return nil
 	case isContextError(err):
@@ -136,14 +140,13 @@ func (e *eventStream) final(how streamEnd) error {
 	case errors.As(err, &api):
 		if api.Attempts == nil {
 			api = api.after(e.call.trail())
-			err = api
 		}
 		if !how.any {
 			return api
 		}
-		return &TruncatedError{Reason: "the server reported an error", Err: err, Response: how.arrived}
-	case errors.As(err, &cut):
-		return &TruncatedError{Reason: cut.Reason, Err: cut.Err, Response: how.arrived}
+		return &TruncatedError{Reason: "the server reported an error", Err: api, Response: how.arrived, Continuation: why}
+	case cut != nil:
+		return &TruncatedError{Reason: cut.Reason, Err: cut.Err, Response: how.arrived, Continuation: why}
 	case err == io.EOF:
 		return &TruncatedError{Reason: "stream ended without finish_reason or [DONE]", Response: how.arrived}
 	}

@@ -118,11 +118,6 @@ func (s *resumedStream) Close() error {
 	}
 	body, cancel := s.body, s.cancel
 	s.mu.Unlock()
-	how := cancelled
-	if s.finished.Load() { // that was all that was wanted
-		how = answered
-	}
-	s.over(verdict{outcome: how})
 	var err error
 	if body != nil {
 		err = body.Close()
@@ -130,6 +125,11 @@ func (s *resumedStream) Close() error {
 	if cancel != nil {
 		cancel(http.ErrBodyReadAfterClose)
 	}
+	how := cancelled
+	if s.finished.Load() { // that was all that was wanted
+		how = answered
+	}
+	s.over(verdict{outcome: how})
 	return err
 }
 
@@ -401,8 +401,8 @@ func (s *resumedStream) stop(err error, v verdict) {
 	if err != io.EOF {
 		s.call.noteBroken(err)
 	}
+	s.leave() // first: what it cost belongs to the call
 	s.over(v)
-	s.leave()
 }
 
 // goOn has the answer go on after a part that ended because of cause, or end as
