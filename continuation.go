@@ -168,14 +168,12 @@ func (k *continuation) tokens() (n int64, ok bool) {
 }
 
 func (p *part) usage() *Usage {
-	if len(p.told) == 0 {
+	var r reported
+	if !r.decode(p.told) {
 		return nil
 	}
-	u := new(Usage)
-	if u.UnmarshalJSON(p.told) != nil || u.PromptTokens+u.CompletionTokens == 0 {
-		return nil
-	}
-	return u
+	u := r.usage()
+	return &u
 }
 
 // before is what the parts before the present one used, if that used u.
@@ -234,11 +232,14 @@ func (k *continuation) total(raw []byte) []byte {
 	k.call.mu.Lock()
 	k.call.before = told
 	k.call.mu.Unlock()
-	whole := sum
-	whole.Extra = u.Extra
+	var whole Usage
+	_ = whole.decode(raw) // for what else is in it
 	for _, name := range []string{"prompt_tokens_details", "completion_tokens_details"} {
 		delete(whole.Extra, name) // whole objects, of one part's numbers
 	}
+	extra := whole.Extra
+	whole = sum
+	whole.Extra = extra
 	data, err := whole.MarshalJSON()
 	if err != nil {
 		return raw
