@@ -51,7 +51,6 @@ func (a *answerObject) choice(data []byte, at int) {
 		case "finish_reason":
 			a.finish, a.finishAt = present(m.Value), span{at + m.At, at + m.At + len(m.Value)}
 		case "message":
-			a.messageEnd = at + m.At + len(m.Value) - 1
 			a.message(m.Value, at+m.At)
 		default: // logprobs, for one
 			if !isVoid(m.Value) {
@@ -64,6 +63,7 @@ func (a *answerObject) choice(data []byte, at int) {
 func (a *answerObject) message(data []byte, at int) {
 	for m := jsonscan.Members(data); m.Next(); {
 		where := span{at + m.At, at + m.At + len(m.Value)}
+		a.messageEnd = at + len(data) - 1 // of one that has a member
 		switch string(m.Key) {
 		case "role":
 		case "content":

@@ -181,15 +181,19 @@ func (k *continuation) before(u *Usage) *Usage {
 	sum, next := Usage{}, *u
 	for i := len(k.parts) - 1; i >= 0; i-- {
 		p := &k.parts[i]
+		if p.bytes == 0 { // an attempt that was made once more, as others are below
+			continue
+		}
 		told := p.usage()
 		if told == nil {
-			if p.pieces == 0 { // nothing came of it, like of an attempt that was repeated
-				continue
+			n := p.pieces
+			if n == 0 { // it was no stream
+				n = (p.bytes + bytesPerToken - 1) / bytesPerToken
 			}
-			prompt := max(0, next.PromptTokens-p.pieces)
+			prompt := max(0, next.PromptTokens-n)
 			told = &Usage{
 				PromptTokens: prompt, PromptCacheMissTokens: prompt,
-				CompletionTokens: p.pieces, ReasoningTokens: p.thoughts, TotalTokens: prompt + p.pieces,
+				CompletionTokens: n, ReasoningTokens: p.thoughts, TotalTokens: prompt + n,
 			}
 		}
 		sum, next = sum.Plus(*told), *told
@@ -202,7 +206,7 @@ func (k *continuation) told() (sum *Usage) {
 	for i := range k.parts {
 		u := k.parts[i].usage()
 		switch {
-		case u == nil:
+		case u == nil, k.parts[i].bytes == 0:
 		case sum == nil:
 			sum = u
 		default:
@@ -280,13 +284,11 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 	k.now, k.gone = part{}, false
 	k.tries++
 
-	sent := c.sent()
-	c.watch.resume(k.event(cause, sent+1, nil))
+	c.watch.resume(k.event(cause, c.sent()+1, nil))
 	c.continues = body != nil
 	resp, err := k.next.RoundTrip(req)
 	c.continues = false
 	c.body.abandon()
-	k.by.sent.Add(int64(c.sent() - sent))
 	switch {
 	case err != nil:
 	case resp.StatusCode >= 300:

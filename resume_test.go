@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -152,15 +153,12 @@ func TestCutStreamReadsAsUncutAtEveryByte(t *testing.T) {
 	for name, how := range map[string]func(context.Context) error{"clean end": cleanly, "reset": byReset, "stall": byStall} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				srv := deepseektest.NewMemoryServer(deepseektest.WithAnswer(func(*deepseektest.Request) deepseektest.Answer { return shortAnswer }),
-					deepseektest.WithPace(deepseektest.Pace{TokenSize: 2}))
+				net := &cutter{how: how}
+				srv, typed := resuming(t, nil, deepseek.WithRetry(deepseek.Retry{Budget: -1}), deepseek.WithTransport(net))
 				base := srv.Transport()
-				net := &cutter{base: base, how: how}
-				client, err := deepseek.NewHTTPClient(deepseek.WithStreamResume(), deepseek.WithAPIKeys("sk-one"), deepseek.WithBaseURL(srv.URL),
-					deepseek.WithTransport(net), deepseek.WithoutBreaker(), deepseek.WithRetry(deepseek.Retry{Budget: -1}))
-				require.NoError(t, err)
-				defer srv.Close()
 				defer base.CloseIdleConnections()
+				net.base = base
+				client := &http.Client{Transport: typed.Transport()}
 
 				get := func() []byte {
 					resp, err := client.Do(chatBody(t, srv.URL, nil))
@@ -199,4 +197,171 @@ func TestCutStreamReadsAsUncutAtEveryByte(t *testing.T) {
 			})
 		})
 	}
+}
+
+// resuming returns a memory server with a short answer, and a client that
+// continues what breaks.
+func resuming(t *testing.T, server []deepseektest.Option, opts ...deepseek.Option) (*deepseektest.Server, *deepseek.Client) {
+	srv := deepseektest.NewMemoryServer(append([]deepseektest.Option{
+		deepseektest.WithAnswer(func(*deepseektest.Request) deepseektest.Answer { return shortAnswer }),
+		deepseektest.WithPace(deepseektest.Pace{TokenSize: 2}),
+	}, server...)...)
+	base := srv.Transport()
+	client, err := deepseek.New(append([]deepseek.Option{deepseek.WithStreamResume(), deepseek.WithAPIKeys("sk-one"),
+		deepseek.WithBaseURL(srv.URL), deepseek.WithTransport(base), deepseek.WithoutBreaker()}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		base.CloseIdleConnections()
+		srv.Close()
+	})
+	return srv, client
+}
+
+// The typed client's streams go on after any fault at any token.
+func TestTypedStreamGoesOn(t *testing.T) {
+	for name, fault := range map[string]func(int) deepseektest.Reply{
+		"cut":          deepseektest.CutAfter,
+		"inside event": deepseektest.CutInsideEvent,
+		"inside rune":  deepseektest.ResetInsideRune,
+		"stall":        deepseektest.StallAfter,
+		"pulse":        func(n int) deepseektest.Reply { return deepseektest.StallKeepAlive(n, time.Second) },
+		"lack":         func(n int) deepseektest.Reply { return deepseektest.FinishAfter(n, "insufficient_system_resource") },
+		"error":        func(n int) deepseektest.Reply { return deepseektest.ErrorInStream(n, "overloaded") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, client := resuming(t, nil)
+				req := ask(deepseek.User("Hi"))
+				uncut, err := client.Chat(t.Context(), req)
+				require.NoError(t, err)
+				tokens := uncut.Usage.CompletionTokens
+				for n := 1; n <= tokens; n++ {
+					srv.Enqueue(fault(n))
+					stream, err := client.ChatStream(t.Context(), req)
+					require.NoError(t, err)
+					text, reasoning, err := collect(stream)
+					require.NoError(t, err, "after %d", n)
+					require.Equal(t, shortAnswer.Content, text, "after %d", n)
+					require.Equal(t, shortAnswer.Reasoning, reasoning, "after %d", n)
+					got := stream.Response()
+					require.Equal(t, text, got.Text())
+					require.Equal(t, deepseek.FinishStop, got.FinishReason())
+					require.Equal(t, tokens, got.Usage.CompletionTokens, "after %d", n)
+					require.Len(t, got.Attempts, 2)
+					require.True(t, got.Attempts[1].Continues)
+					require.Error(t, got.Attempts[0].Broke)
+				}
+				require.EqualValues(t, tokens, client.Transport().Stats().Resumed)
+			})
+		})
+	}
+}
+
+// What cannot be continued is told with what arrived, and with why.
+func TestTypedStreamThatCannotGoOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		server  []deepseektest.Option
+		replies []deepseektest.Reply
+		why     string
+		cause   error
+	}{
+		"400":         {replies: []deepseektest.Reply{deepseektest.CutAfter(6), deepseektest.ContentRisk()}, why: "Content Exists Risk"},
+		"no beta API": {server: []deepseektest.Option{deepseektest.WithoutBeta()}, replies: []deepseektest.Reply{deepseektest.FinishAfter(6, "aborted")}, why: "404 Not Found"},
+		"stall":       {replies: []deepseektest.Reply{deepseektest.StallAfter(6), deepseektest.Status(422)}, why: "422", cause: deepseek.ErrStalled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, client := resuming(t, c.server)
+				srv.Enqueue(c.replies...)
+				stream, err := client.ChatStream(t.Context(), ask(deepseek.User("Hi")))
+				require.NoError(t, err)
+				text, reasoning, err := collect(stream)
+				var cut *deepseek.TruncatedError
+				require.ErrorAs(t, err, &cut)
+				require.Equal(t, c.cause != nil, cut.Timeout())
+				if c.cause != nil {
+					require.ErrorIs(t, err, c.cause)
+				}
+				require.NotErrorIs(t, err, deepseek.ErrInvalidRequest, "that was the continuation's")
+				require.ErrorIs(t, cut.Continuation, deepseek.ErrInvalidRequest)
+				require.ErrorContains(t, err, c.why)
+				require.NotEmpty(t, reasoning)
+				require.Equal(t, text, cut.Response.Text())
+				require.Equal(t, reasoning, cut.Response.Reasoning())
+				require.Zero(t, client.Transport().Stats().Resumed)
+			})
+		})
+	}
+}
+
+// A request with tools goes on until a tool call begins, where that is allowed.
+func TestStreamWithToolsGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, client := resuming(t, nil, deepseek.WithResume(deepseek.Resume{Tools: true}))
+		call := deepseektest.ToolCall{ID: "call_1", Name: "f", Arguments: `{"a":1}`}
+		srv.Enqueue(deepseektest.Give(deepseektest.Answer{Reasoning: "Let me see.", Content: "I shall look.", ToolCalls: []deepseektest.ToolCall{call}}).
+			And(deepseektest.CutAfter(8)))
+		req := ask(deepseek.User("Hi"))
+		req.Tools = []deepseek.Tool{deepseek.FunctionTool("f", "", nil)}
+		stream, err := client.ChatStream(t.Context(), req)
+		require.NoError(t, err)
+		text, _, err := collect(stream)
+		require.NoError(t, err)
+		require.Equal(t, "I shall look.", text)
+		got := stream.Response()
+		require.Equal(t, deepseek.FinishToolCalls, got.FinishReason())
+		require.Len(t, got.ToolCalls(), 1)
+		require.Equal(t, call.Arguments, got.ToolCalls()[0].Function.Arguments)
+	})
+}
+
+// An answer that is no stream is continued, not paid for twice.
+func TestTypedAnswerGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, client := resuming(t, nil)
+		for _, reason := range []string{"insufficient_system_resource", "aborted"} {
+			for n := range 8 {
+				srv.Enqueue(deepseektest.FinishAfter(n, reason))
+				got, err := client.Chat(t.Context(), ask(deepseek.User("Hi")))
+				require.NoError(t, err)
+				require.Equal(t, shortAnswer.Content, got.Text())
+				require.Equal(t, shortAnswer.Reasoning, got.Reasoning())
+				require.Len(t, got.Attempts, 2)
+				require.Equal(t, n > 0, got.Attempts[1].Continues)
+			}
+		}
+	})
+}
+
+// Streams that are closed at any moment, by anybody, leave nothing behind.
+func TestClosedAtAnyMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ends := 0
+		srv, client := resuming(t, []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{
+			TokenSize: 2, Headers: 40 * time.Millisecond, FirstToken: 30 * time.Millisecond, Token: 10 * time.Millisecond})},
+			deepseek.WithRetry(deepseek.Retry{MinInterval: 100 * time.Millisecond, Budget: -1}),
+			deepseek.WithObserver(deepseek.Observer{CallEnd: func(deepseek.CallEndEvent) { ends++ }}))
+		calls := 0
+		for after := time.Duration(0); after < 600*time.Millisecond; after += 3 * time.Millisecond {
+			srv.Enqueue(deepseektest.ResetAfter(3), deepseektest.CutInsideEvent(2))
+			stream, err := client.ChatStream(t.Context(), ask(deepseek.User("Hi")))
+			require.NoError(t, err)
+			calls++
+			closer := time.AfterFunc(after, func() { _ = stream.Close() })
+			_, _, err = collect(stream)
+			if closer.Stop() {
+				require.NoError(t, err)
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+			require.Zero(t, srv.InFlight("sk-one", deepseek.ModelFlash))
+			require.Zero(t, client.Transport().Stats().Accounts[0].Models[0].InFlight)
+			require.Equal(t, calls, ends)
+			for srv.Pending() > 0 {
+				r, err := client.Chat(t.Context(), ask(deepseek.User("Hi")))
+				require.NoError(t, err, r)
+				calls++
+			}
+		}
+	})
 }

@@ -453,7 +453,9 @@ func (s *resumedStream) resume(cause error, v verdict) error {
 			cancel(nil)
 		}
 	}()
+	sent := s.call.sent()
 	resp, err := s.send(ctx, cause, v)
+	s.by.sent.Add(int64(s.call.sent() - sent))
 	returned = true
 	if err != nil {
 		return err
