@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T, srv *deepseektest.Server, opts ..
 		{"retry", retryTests()},
 		{"limits", limitTests()},
 		{"breaker", breakerTests()},
+		{"resume", resumeTests()},
 		{"streams", nil},
 	}
 	for _, g := range groups {
