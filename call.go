@@ -39,9 +39,9 @@ type call struct {
 	bill bill // room for the one that most calls have
 
 	// Set by the layer that continues answers, for those below it.
-	pace      *pace // whose clock between data to go by; nil: nobody's
-	wantsHalf bool  // an answer that is no stream and was broken off goes up as it is
-	continues bool  // the attempt under way continues an answer
+	tempo     *tempo // whose clock between data to go by; nil: nobody's
+	wantsHalf bool   // an answer that is no stream and was broken off goes up as it is
+	continues bool   // the attempt under way continues an answer
 
 	// noPrefix is set by whoever knows where the attempt under way goes: to a
 	// place without DeepSeek's prefix completion.

@@ -58,7 +58,7 @@ const afterFinish = 5 * time.Second
 type clocks struct {
 	limits   Timeouts
 	shortest time.Duration
-	pace     *pace // nil: the clocks go by the limits alone
+	tempo    *tempo // nil: the clocks go by the limits alone
 	cancel   context.CancelCauseFunc
 	start    time.Time
 
@@ -75,8 +75,8 @@ type clocks struct {
 	done  bool
 }
 
-func (k *clocks) begin(limits Timeouts, p *pace, cancel context.CancelCauseFunc) {
-	k.limits, k.pace, k.cancel, k.start = limits, p, cancel, time.Now()
+func (k *clocks) begin(limits Timeouts, p *tempo, cancel context.CancelCauseFunc) {
+	k.limits, k.tempo, k.cancel, k.start = limits, p, cancel, time.Now()
 	k.shortest = min(limits.FirstData, limits.BetweenData, limits.Silence)
 	if p != nil {
 		k.shortest = min(k.shortest, p.least)
@@ -104,8 +104,8 @@ func (k *clocks) heard() { k.byteAt.Store(k.now()) }
 func (k *clocks) data() {
 	at := max(k.byteAt.Load(), 1)
 	before := k.dataAt.Swap(at)
-	if k.pace != nil && before > 0 {
-		k.pace.gap(at - before)
+	if k.tempo != nil && before > 0 {
+		k.tempo.gap(at - before)
 	}
 }
 
@@ -133,7 +133,7 @@ func (k *clocks) due() (at int64, clock string, limit time.Duration) {
 	case data == 0:
 		at, clock, limit = int64(k.limits.FirstData), clockFirstData, k.limits.FirstData
 	default:
-		clock, limit = clockBetweenData, k.pace.between(k.limits.BetweenData)
+		clock, limit = clockBetweenData, k.tempo.between(k.limits.BetweenData)
 		at = sum(data, limit)
 	}
 	if last := k.byteAt.Load(); last > 0 {

@@ -59,7 +59,7 @@ type watched struct {
 func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *http.Response, err error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watched{c: c, attempt: ctx}
-	w.begin(g.limits, c.pace, cancel)
+	w.begin(g.limits, c.tempo, cancel)
 	c.counting(&w.tally)
 	place := c.began()
 

@@ -122,8 +122,8 @@ func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 	}
 	s := &resumedStream{continuation: r.continuation(next, c, req)}
 	if r.policy.MinStall > 0 {
-		s.pace.least, s.pace.factor = r.policy.MinStall, r.policy.StallFactor
-		c.pace = &s.pace
+		s.tempo.least, s.tempo.factor = r.policy.MinStall, r.policy.StallFactor
+		c.tempo = &s.tempo
 	}
 	resp, err := next.RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusOK {

@@ -18,8 +18,8 @@ import (
 type resumedStream struct {
 	continuation
 	ending
-	pace   pace
-	armed  bool // it was found out whether the pace is to count
+	tempo  tempo
+	armed  bool // it was found out whether the tempo is to count
 	header http.Header
 	seam   seam
 	unhook func() bool // undoes the watch on the caller's context
@@ -304,16 +304,16 @@ func (s *resumedStream) note(f *fragment) {
 		s.spoil("it is more than text")
 		s.disarm()
 	}
-	if !s.armed && s.pace.samples >= paceGaps {
+	if !s.armed && s.tempo.samples >= tempoGaps {
 		s.armed = true
-		s.pace.on.Store(s.refusal() == nil && s.call.mayTryAgain())
+		s.tempo.on.Store(s.refusal() == nil && s.call.mayTryAgain())
 	}
 }
 
-// disarm has the clocks no longer go by the pace: the answer cannot go on.
+// disarm has the clocks no longer go by the tempo: the answer cannot go on.
 func (s *resumedStream) disarm() {
 	s.armed = true
-	s.pace.on.Store(false)
+	s.tempo.on.Store(false)
 }
 
 // endsBy is why a finish_reason is not the end of the answer; nil if it is.
@@ -374,8 +374,8 @@ func (s *resumedStream) ended(err error) {
 		s.goOn(err, verdict{outcome: fault})
 	default:
 		var stall *StallError
-		if errors.As(err, &stall) && stall.Clock == clockBetweenData && s.pace.on.Load() {
-			s.pace.stalled()
+		if errors.As(err, &stall) && stall.Clock == clockBetweenData && s.tempo.on.Load() {
+			s.tempo.stalled()
 		}
 		s.goOn(err, judge(nil, err))
 	}

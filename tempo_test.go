@@ -20,8 +20,8 @@ func paced(n int, gap func(i int) time.Duration, after ...any) []any {
 
 func steady(d time.Duration) func(int) time.Duration { return func(int) time.Duration { return d } }
 
-// When a stall is called, by the pace of the stream before it.
-func TestStallIsCalledByTheStreamsOwnPace(t *testing.T) {
+// When a stall is called, by the tempo of the stream before it.
+func TestStallIsCalledByTheStreamsOwnTempo(t *testing.T) {
 	limits := Timeouts{BetweenData: 2 * time.Minute, Silence: time.Hour}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct {
@@ -40,7 +40,7 @@ func TestStallIsCalledByTheStreamsOwnPace(t *testing.T) {
 			}
 			return 100 * time.Millisecond
 		}), 10 * time.Second, 10 * time.Second},
-		{"too little known", Resume{}, paced(paceGaps-1, steady(20*time.Millisecond)), 2 * time.Minute, 2 * time.Minute},
+		{"too little known", Resume{}, paced(tempoGaps-1, steady(20*time.Millisecond)), 2 * time.Minute, 2 * time.Minute},
 		{"policy", Resume{MinStall: time.Second, StallFactor: 3}, paced(40, steady(500*time.Millisecond)), 1500 * time.Millisecond, 1500 * time.Millisecond},
 		{"switched off", Resume{MinStall: -1}, paced(40, steady(20*time.Millisecond)), 2 * time.Minute, 2 * time.Minute},
 		{"comments do not count", Resume{}, append(paced(40, steady(20*time.Millisecond))[:81],
@@ -78,7 +78,7 @@ func TestStallIsCalledByTheStreamsOwnPace(t *testing.T) {
 }
 
 // The time that the reader takes is no gap, and no stall.
-func TestPaceLeavesOutTheReadersPauses(t *testing.T) {
+func TestTempoLeavesOutTheReadersPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := scripted(streamReply(append(paced(60, steady(20*time.Millisecond))[:121], chunkStop, eventDone)...))
 		m, err := NewResume(Resume{})
@@ -89,8 +89,8 @@ func TestPaceLeavesOutTheReadersPauses(t *testing.T) {
 		for i := 0; err == nil; i++ {
 			time.Sleep(15 * time.Second)
 			if _, err = s.nextEvent(); i > 30 && err == nil && !s.finished.Load() {
-				require.Equal(t, int64(10*time.Second), s.pace.limit.Load())
-				require.True(t, s.pace.on.Load())
+				require.Equal(t, int64(10*time.Second), s.tempo.limit.Load())
+				require.True(t, s.tempo.on.Load())
 			}
 		}
 		require.NoError(t, resp.Body.Close())
@@ -98,12 +98,12 @@ func TestPaceLeavesOutTheReadersPauses(t *testing.T) {
 	})
 }
 
-// A stall that the pace calls makes it slower to call the next.
-func TestPaceIsMorePatientAfterAStall(t *testing.T) {
-	p := pace{least: 10 * time.Second, factor: 8}
+// A stall that the tempo calls makes it slower to call the next.
+func TestTempoIsMorePatientAfterAStall(t *testing.T) {
+	p := tempo{least: 10 * time.Second, factor: 8}
 	p.on.Store(true)
 	require.Equal(t, time.Hour, p.between(time.Hour))
-	for range paceGaps {
+	for range tempoGaps {
 		p.gap(int64(time.Second))
 		p.gap(0)
 	}

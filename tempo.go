@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// paceGaps is how many gaps between data make a pace worth believing.
-const paceGaps = 16
+// tempoGaps is how many gaps between data make a tempo worth believing.
+const tempoGaps = 16
 
-// paceMemory is over how many gaps a long one is forgotten, about.
-const paceMemory = 32
+// tempoMemory is over how many gaps a long one is forgotten, about.
+const tempoMemory = 32
 
-// pace is how the data of an answer comes, over all the streams that it comes
+// tempo is how the data of an answer comes, over all the streams that it comes
 // in. From it follows a limit between data that is shorter than the fixed one:
 // a multiple of the longest of the recent gaps, within bounds. It holds only
 // while the answer could be continued, for only then is a stall called too early
 // a small loss; and each stall called by it doubles the lower bound, so that a
 // stream that is slow but alive is soon let be.
-type pace struct {
+type tempo struct {
 	factor float64
 
 	on    atomic.Bool  // the answer could be continued now
@@ -31,7 +31,7 @@ type pace struct {
 
 // gap takes in the time from one piece of data to the next, what the reader
 // took for itself not counted. Pieces that came together have none.
-func (p *pace) gap(d int64) {
+func (p *tempo) gap(d int64) {
 	if d <= 0 {
 		return
 	}
@@ -39,25 +39,25 @@ func (p *pace) gap(d int64) {
 	if p.samples++; gap > p.longest {
 		p.longest = gap
 	} else {
-		p.longest += (gap - p.longest) / paceMemory
+		p.longest += (gap - p.longest) / tempoMemory
 	}
 	p.judge()
 }
 
-// stalled takes in that a stall was called by the pace.
-func (p *pace) stalled() {
+// stalled takes in that a stall was called by the tempo.
+func (p *tempo) stalled() {
 	p.least *= 2
 	p.judge()
 }
 
-func (p *pace) judge() {
-	if p.samples >= paceGaps {
+func (p *tempo) judge() {
+	if p.samples >= tempoGaps {
 		p.limit.Store(max(int64(p.least), int64(p.factor*p.longest)))
 	}
 }
 
 // between is the limit between data, where most is the fixed one.
-func (p *pace) between(most time.Duration) time.Duration {
+func (p *tempo) between(most time.Duration) time.Duration {
 	if p == nil || most == forever || !p.on.Load() {
 		return most
 	}
