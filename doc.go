@@ -46,6 +46,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	origin    NewOrigin     only the endpoint's own origin gets a key
 	observe   NewObserve    one record a call, for hooks and logs
 	…         WithMiddleware, the caller's own layers
+	resume    NewResume     an answer that broke goes on (off by default)
 	retry     NewRetry      which outcomes are tried again, when, how often
 	queue     NewQueue      the waiting room, the only place where calls wait for room
 	breaker   NewBreaker    leaves an endpoint alone that fails
@@ -76,10 +77,18 @@ byte, [DONE], a read error, Close, or the end of the context.
 	408, 409, 5xx                               waits, then again                   failure
 	network error, stall, end before data       waits, then again                   failure
 	200 that is not whole JSON                  waits, then again                   failure
-	stream breaks after its first data          TruncatedError or StallError        failure
-	insufficient_system_resource, aborted       as the two lines above              failure
+	stream breaks after its first data          goes on with WithStreamResume;      failure
+	                                            else TruncatedError or StallError
+	insufficient_system_resource, aborted       as the three lines above            failure
 	certificate, URL, foreign origin            error at once
 	the caller gave up                          the context's error at once
+
+# Answers that go on
+
+With [WithStreamResume] a chat completion that broke half way is continued by
+DeepSeek's chat prefix completion, and reads as if it had not broken. It is done
+above retry, as further attempts of the same call, on the goroutine that reads.
+[Resume] tells what is continued and what is not.
 
 # Costs
 
