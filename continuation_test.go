@@ -357,14 +357,20 @@ func TestContinuationThatBeginsAlike(t *testing.T) {
 	}{
 		"goes on": {[]step{streamReply(alike, chunkWorld, chunkStop, eventDone)}, "Hello, hello, you there.Hello,  world"},
 		"ends":    {[]step{streamReply(alike, chunkStop, eventDone)}, "Hello, hello, you there.Hello, "},
+		"says nothing meanwhile": {[]step{streamReply(alike, chunkRole[:6]+strings.Replace(chunkRole[6:], `"role":"assistant",`, "", 1), chunkWorld, chunkStop, eventDone)},
+			"Hello, hello, you there.Hello,  world"},
+		"is too long, and is not longer": {[]step{streamReply(alike, chunkLength, eventDone), status(400)}, "Hello, hello, you there.Hello, "},
+		"is too long":                    {[]step{streamReply(alike, chunkLength, eventDone), streamReply(chunkWorld, chunkStop, eventDone)}, "Hello, hello, you there. world"},
 		"breaks": {[]step{streamReply(alike, errReset), streamReply(chunkWorld, chunkStop, eventDone)},
 			"Hello, hello, you there. world"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				base := scripted(append([]step{streamReply(chunkRole, first)}, c.steps...)...)
-				text, err, _ := resumeCall{}.do(t, base)
+				text, err, _ := resumeCall{policy: Resume{Length: true}}.do(t, base)
 				require.NoError(t, err)
+				require.Equal(t, 1, strings.Count(text, `"finish_reason":"`))
+				require.True(t, strings.HasSuffix(text, eventDone))
 				got := ""
 				for _, event := range strings.SplitAfter(text, "\n\n") {
 					if _, rest, ok := strings.Cut(event, `"content":"`); ok {

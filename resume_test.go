@@ -337,10 +337,14 @@ func TestTypedAnswerGoesOn(t *testing.T) {
 func TestClosedAtAnyMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := 0
+		var cost deepseek.Money
 		srv, client := resuming(t, []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{
 			TokenSize: 2, Headers: 40 * time.Millisecond, FirstToken: 30 * time.Millisecond, Token: 10 * time.Millisecond})},
 			deepseek.WithRetry(deepseek.Retry{MinInterval: 100 * time.Millisecond, Budget: -1}),
-			deepseek.WithObserver(deepseek.Observer{CallEnd: func(deepseek.CallEndEvent) { ends++ }}))
+			deepseek.WithObserver(deepseek.Observer{CallEnd: func(e deepseek.CallEndEvent) {
+				ends++
+				cost += e.Cost.Amount
+			}}))
 		calls := 0
 		for after := time.Duration(0); after < 600*time.Millisecond; after += 3 * time.Millisecond {
 			srv.Enqueue(deepseektest.ResetAfter(3), deepseektest.CutInsideEvent(2))
@@ -357,6 +361,7 @@ func TestClosedAtAnyMoment(t *testing.T) {
 			require.Zero(t, srv.InFlight("sk-one", deepseek.ModelFlash))
 			require.Zero(t, client.Transport().Stats().Accounts[0].Models[0].InFlight)
 			require.Equal(t, calls, ends)
+			require.Equal(t, client.Transport().Stats().Spend.Amount, cost, "what a call has cost is known at its end")
 			for srv.Pending() > 0 {
 				r, err := client.Chat(t.Context(), ask(deepseek.User("Hi")))
 				require.NoError(t, err, r)
@@ -364,4 +369,47 @@ func TestClosedAtAnyMoment(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Requests of other forms go on as well, at every token.
+func TestRequestsOfOtherFormsGoOn(t *testing.T) {
+	user := deepseek.User("Hi")
+	half := deepseek.AssistantPrefix(shortAnswer.Content[:7])
+	thought := deepseek.AssistantPrefix("")
+	thought.ReasoningContent = shortAnswer.Reasoning[:4]
+	for name, change := range map[string]func(*deepseek.ChatRequest){
+		"without thinking":  func(r *deepseek.ChatRequest) { r.Thinking = deepseek.ThinkingOff() },
+		"max_tokens":        func(r *deepseek.ChatRequest) { r.MaxTokens = 6 },
+		"a prefix":          func(r *deepseek.ChatRequest) { r.Messages = []deepseek.Message{user, half} },
+		"a thought":         func(r *deepseek.ChatRequest) { r.Messages = []deepseek.Message{user, thought} },
+		"a stop, not to be": func(r *deepseek.ChatRequest) { r.Stop = []string{"END"} },
+		"a conversation": func(r *deepseek.ChatRequest) {
+			r.Messages = []deepseek.Message{deepseek.System("Be brief."), user, deepseek.Assistant("Hello"), user}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, client := resuming(t, nil)
+				req := ask(user)
+				change(req)
+				uncut, err := client.Chat(t.Context(), req)
+				require.NoError(t, err)
+				for n := 1; n <= uncut.Usage.CompletionTokens; n++ {
+					srv.Enqueue(deepseektest.CutAfter(n))
+					stream, err := client.ChatStream(t.Context(), req)
+					require.NoError(t, err)
+					text, reasoning, err := collect(stream)
+					if req.MaxTokens > 0 && n == uncut.Usage.CompletionTokens {
+						require.ErrorContains(t, err, "nothing is left of the 6 tokens")
+						continue
+					}
+					require.NoError(t, err, "after %d", n)
+					require.Equal(t, uncut.Text(), text, "after %d", n)
+					require.Equal(t, uncut.Reasoning(), reasoning, "after %d", n)
+					require.Equal(t, uncut.FinishReason(), stream.Response().FinishReason())
+					require.Equal(t, uncut.Usage.CompletionTokens, stream.Response().Usage.CompletionTokens)
+				}
+			})
+		})
+	}
 }

@@ -22,13 +22,13 @@ type resumedStream struct {
 	armed  bool // it was found out whether the tempo is to count
 	header http.Header
 	seam   seam
-	unhook func() bool // undoes the watch on the caller's context
 
 	source   eventSource // of the part that comes now
 	fragment fragment    // what its current event adds
 	shape    shape       // of most of its events
 	echo     echo        // whether it begins the answer anew
 	cause    error       // why the part before it ended
+	role     bool        // the message's role has come
 	finished atomic.Bool // the answer's finish_reason has come
 	done     bool        // and [DONE]
 	err      error       // what comes after all events
@@ -60,25 +60,41 @@ var (
 
 // begin puts the stream in the place of resp's body, if that is one.
 func (s *resumedStream) begin(resp *http.Response) {
-	if s.source = eventsOf(resp); s.source == nil {
+	if !isEvents(resp) {
 		return
 	}
-	s.header, s.body = resp.Header, resp.Body
-	if s.call.Context.Done() != nil {
-		s.unhook = context.AfterFunc(s.call.Context, func() { s.end(verdict{outcome: cancelled}) })
-	}
+	s.header = resp.Header
+	s.enter(resp.Body, nil)
+	atEnd(s.call, resp, s)
+	s.enter(resp.Body, nil) // which may be another now
+	s.source = eventsOf(resp)
 	resp.Body, resp.ContentLength = s, -1
+	resp.Header.Del("Content-Length")
 }
 
-// eventsOf is a response as events; nil if it is no event stream.
+// isEvents reports whether a response is an event stream that can be read.
+func isEvents(resp *http.Response) bool {
+	_, ok := resp.Body.(eventSource)
+	return ok || isEventStream(resp.Header) && resp.Header.Get("Content-Encoding") == ""
+}
+
+// eventsOf is the body of an event stream as events.
 func eventsOf(resp *http.Response) eventSource {
 	if source, ok := resp.Body.(eventSource); ok {
 		return source
 	}
-	if !isEventStream(resp.Header) {
-		return nil
-	}
 	return readerSource{sse.NewReader(resp.Body, maxEvent)}
+}
+
+// finish is told of the end of each part. Most have no meaning before it is known
+// what comes after them; but when the caller gives up, the call is over.
+func (s *resumedStream) finish(_ *call, v verdict) {
+	s.mu.Lock()
+	ours := s.body == nil // we ended it ourselves
+	s.mu.Unlock()
+	if v.outcome == cancelled && !ours {
+		s.end(v)
+	}
 }
 
 // Read hands out the events' bytes.
@@ -129,16 +145,8 @@ func (s *resumedStream) Close() error {
 	if s.finished.Load() { // that was all that was wanted
 		how = answered
 	}
-	s.over(verdict{outcome: how})
+	s.end(verdict{outcome: how})
 	return err
-}
-
-// over ends the call, for the layers above.
-func (s *resumedStream) over(v verdict) {
-	if s.unhook != nil {
-		s.unhook()
-	}
-	s.end(v)
 }
 
 // advance makes the next event the current one, or returns what comes after the
@@ -212,7 +220,7 @@ func (s *resumedStream) take(event sse.Event) bool {
 		}
 		s.done = true
 		s.completed()
-		s.over(verdict{outcome: answered})
+		s.end(verdict{outcome: answered})
 		return s.pass(event)
 	}
 	f := &s.fragment
@@ -230,12 +238,14 @@ func (s *resumedStream) take(event sse.Event) bool {
 		s.failed = false
 		s.spoil("an error came in the midst of it")
 	}
-	if s.tries == 0 {
-		if s.seam.id == nil {
-			s.seam.learn(event.Data)
+	if s.tries == 0 && s.seam.id == nil {
+		s.seam.learn(event.Data)
+	}
+	if f.role {
+		if f.role = !s.role; !f.role && !f.says() && f.finish == nil && f.usage == nil {
+			return false // its message has begun long since
 		}
-	} else if f.role && !f.says() && f.finish == nil && f.usage == nil {
-		return false // its message has begun long since
+		s.role = true
 	}
 	return s.chunk(event, f)
 }
@@ -247,7 +257,7 @@ func (s *resumedStream) chunk(event sse.Event, f *fragment) bool {
 	if f.finish != nil && !s.finished.Load() {
 		if cause, v := s.endsBy(f.finish); cause != nil {
 			if f.says() {
-				whole := cloneEvent(s.join(event, changes{role: s.tries > 0, finish: true}))
+				whole := cloneEvent(s.join(event, changes{role: !f.role, finish: true}))
 				s.instead = &whole
 			}
 			s.hold(s.shown(event, f))
@@ -267,7 +277,7 @@ func (s *resumedStream) chunk(event sse.Event, f *fragment) bool {
 	if s.tries > 0 {
 		switch s.echo.hear(s.content[content:], s.reasoning[reasoning:]) {
 		case undecided:
-			if f.says() {
+			if f.finish == nil {
 				s.hold(s.shown(event, f))
 				return false
 			}
@@ -333,7 +343,7 @@ func (s *resumedStream) shown(event sse.Event, f *fragment) sse.Event {
 	if s.tries == 0 {
 		return event
 	}
-	ch := changes{role: f.role}
+	ch := changes{role: !f.role}
 	if f.usage != nil {
 		ch.usage = s.total(f.usage)
 	}
@@ -402,7 +412,7 @@ func (s *resumedStream) stop(err error, v verdict) {
 		s.call.noteBroken(err)
 	}
 	s.leave() // first: what it cost belongs to the call
-	s.over(v)
+	s.end(v)
 }
 
 // goOn has the answer go on after a part that ended because of cause, or end as
@@ -411,8 +421,10 @@ func (s *resumedStream) goOn(cause error, v verdict) {
 	if s.echo.listens {
 		// Whatever was heard is not to be trusted yet: it is asked for again.
 		s.content, s.reasoning = s.content[:s.echo.content], s.reasoning[:s.echo.reasoning]
-		s.echo.listens = false
-		s.held, s.instead = nil, nil
+		s.echo.listens, s.instead = false, nil
+		if !s.length { // which is an end, if nothing comes after it
+			s.held = nil
+		}
 	}
 	why := s.resume(cause, v)
 	switch {
@@ -447,7 +459,7 @@ func (s *resumedStream) resume(cause error, v verdict) error {
 	returned := false
 	defer func() {
 		if !returned { // a panic below
-			s.over(verdict{outcome: cancelled})
+			s.end(verdict{outcome: cancelled})
 		}
 		if s.body == nil {
 			cancel(nil)
@@ -460,17 +472,17 @@ func (s *resumedStream) resume(cause error, v verdict) error {
 	if err != nil {
 		return err
 	}
-	source := eventsOf(resp)
-	if source == nil {
+	if !isEvents(resp) {
 		discard(resp)
 		return s.unsend(cause, refusal("what came to continue it is no stream"))
 	}
+	atEnd(s.call, resp, s) // in vain, should the caller have given up: this read will tell
 	if !s.enter(resp.Body, cancel) {
 		_ = resp.Body.Close()
 		return http.ErrBodyReadAfterClose
 	}
 	s.goesOn()
-	s.source, s.cause = source, cause
+	s.source, s.cause = eventsOf(resp), cause
 	s.echo = echo{content: len(s.content), reasoning: len(s.reasoning)}
 	if s.begun {
 		s.echo.listenFor(s.prefix(), len(s.content) > 0)

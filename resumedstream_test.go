@@ -242,3 +242,55 @@ func TestContinuationIsLogged(t *testing.T) {
 		require.NotContains(t, out.String(), "world")
 	})
 }
+
+// The end of a call that is cancelled is told though nobody reads.
+func TestCancelWithoutARead(t *testing.T) {
+	for name, base := range map[string]step{"first part": streamReply(opening, time.Hour), "second part": streamReply(chunkWorld, time.Hour)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := scripted(streamReply(opening, errReset), base)
+				if name == "first part" {
+					base = scripted(base.steps[1])
+				}
+				var ends []CallEndEvent
+				ctx, cancel := context.WithCancel(t.Context())
+				resp, tr := resumeCall{ctx: ctx, opts: []Option{WithObserver(Observer{CallEnd: func(e CallEndEvent) { ends = append(ends, e) }})}}.open(t, base)
+				text := make([]byte, 4096)
+				for got := ""; !strings.Contains(got, "world") && (name != "first part" || !strings.Contains(got, "Hello")); {
+					n, err := resp.Body.Read(text)
+					require.NoError(t, err)
+					got += string(text[:n])
+				}
+				require.Empty(t, ends)
+				cancel()
+				synctest.Wait()
+				require.Len(t, ends, 1)
+				require.True(t, ends[0].Cancelled)
+				require.Equal(t, tr.Stats().Spend.Amount, ends[0].Cost.Amount)
+				require.Zero(t, tr.Stats().Accounts[0].Models[0].InFlight)
+				_, err := resp.Body.Read(text)
+				require.ErrorIs(t, err, context.Canceled)
+				require.NoError(t, resp.Body.Close())
+				require.Len(t, ends, 1)
+			})
+		})
+	}
+}
+
+// The role comes once, from whichever part brings it first.
+func TestRoleComesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := strings.Replace(chunkRole, `"role":"assistant",`, "", 1)
+		withText := strings.Replace(chunkWorld, `"content"`, `"role":"assistant","content"`, 1)
+		for _, steps := range [][]step{
+			{streamReply(silent), streamReply(wholeStream)},
+			{streamReply(silent, errReset), streamReply(chunkRole), streamReply(wholeStream)},
+			{streamReply(opening), streamReply(withText, chunkStop, eventDone)},
+			{streamReply(chunkHello), streamReply(withText), streamReply(withText, chunkStop, eventDone)},
+		} {
+			text, err, _ := resumeCall{}.do(t, scripted(steps...))
+			require.NoError(t, err)
+			require.Equal(t, 1, strings.Count(text, `"role":"assistant"`), text)
+		}
+	})
+}
