@@ -172,6 +172,11 @@ func (k *clocks) check() {
 		return
 	}
 	k.mu.Unlock()
+	early := clock == clockBetweenData && limit < k.limits.BetweenData && !k.over.Load()
+	if early && !k.tempo.call() { // then it gets all the time there is
+		k.rearm()
+		return
+	}
 	k.cancel(&StallError{Clock: clock, After: limit})
 }
 

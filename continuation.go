@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
@@ -30,6 +31,8 @@ type continuation struct {
 	parts []part // those before it
 	tries int    // continuations so far
 	paid  int    // what they cost the retry budget
+
+	prepaid bool // the next one is paid for
 
 	resumed bool // there was one that brought something
 	gone    bool // the last one brought nothing
@@ -272,6 +275,10 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 	if err == nil {
 		err = k.wait(ctx, v)
 	}
+	if k.prepaid { // and not needed
+		k.retrier().budget.refund(1)
+		k.prepaid = false
+	}
 	if err != nil {
 		return nil, k.refused(cause, err)
 	}
@@ -286,7 +293,7 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 
 	c.watch.resume(k.event(cause, c.sent()+1, nil))
 	c.continues = body != nil
-	resp, err := k.next.RoundTrip(req)
+	resp, err := k.roundTrip(req)
 	c.continues = false
 	c.body.abandon()
 	switch {
@@ -300,6 +307,36 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 		return resp, nil
 	}
 	return nil, k.unsend(cause, err)
+}
+
+// roundTrip sends a request. While a breaker is open, or no account fit for use,
+// it waits: there is half an answer to lose.
+func (k *continuation) roundTrip(req *http.Request) (*http.Response, error) {
+	for tries := 0; ; tries++ {
+		resp, err := k.next.RoundTrip(req)
+		var open *CircuitOpenError
+		var none *NoAccountError
+		var retryIn time.Duration
+		switch {
+		case !k.begun || tries == k.by.policy.MaxContinuations:
+		case errors.As(err, &open):
+			retryIn = open.RetryIn
+		case errors.As(err, &none):
+			retryIn = none.RetryIn
+		}
+		if retryIn == 0 {
+			return resp, err
+		}
+		if no := k.wait(req.Context(), verdict{outcome: refused, wait: retryIn}); no != nil {
+			if isContextError(no) {
+				err = no
+			}
+			return nil, err
+		}
+		if req, err = k.call.again(req); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // unsend takes back that a part was asked for: it is not to be had.
@@ -340,12 +377,19 @@ func (k *continuation) wait(ctx context.Context, v verdict) error {
 		}
 		return gaveUp(ctx)
 	}
+	reason := "continue after " + v.outcome.String()
+	if k.prepaid {
+		v.outcome = refused // that is free
+	}
 	wait, cost, err := k.retrier().grant(c, v, k.tries)
 	if err != nil {
 		return err
 	}
+	if k.prepaid {
+		cost, k.prepaid = 1, false
+	}
 	k.paid += cost
-	c.watch.wait(c, "continue after "+v.outcome.String(), wait)
+	c.watch.wait(c, reason, wait)
 	if err := sleep(ctx, wait); err != nil {
 		return err
 	}

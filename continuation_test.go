@@ -407,7 +407,7 @@ func TestResumeConfiguration(t *testing.T) {
 	}
 	r, err := Resume{}.withDefaults()
 	require.NoError(t, err)
-	require.Equal(t, Resume{MaxContinuations: 9, MinStall: 10 * time.Second, StallFactor: 8}, r)
+	require.Equal(t, Resume{MaxContinuations: 9, MinStall: 2 * time.Second, StallFactor: 8}, r)
 }
 
 // A body that cannot be sent again, or is no JSON, is not looked at.

@@ -75,7 +75,7 @@ func (r Resume) withDefaults() (Resume, error) {
 		r.MaxContinuations = 9
 	}
 	if r.MinStall == 0 {
-		r.MinStall = 10 * time.Second
+		r.MinStall = 2 * time.Second
 	}
 	if r.StallFactor == 0 {
 		r.StallFactor = 8
@@ -109,6 +109,7 @@ type resumer struct {
 	policy Resume
 	retry  *retrier // for calls that have none
 
+	habits  byModel[*habit]
 	resumed atomic.Int64 // answers that were continued
 	sent    atomic.Int64 // attempts after the first response
 }
@@ -122,7 +123,7 @@ func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 	}
 	s := &resumedStream{continuation: r.continuation(next, c, req)}
 	if r.policy.MinStall > 0 {
-		s.tempo.least, s.tempo.factor = r.policy.MinStall, r.policy.StallFactor
+		s.tempo.begin(&r.policy, r.habits.get(c.model, func(string) *habit { return new(habit) }))
 		c.tempo = &s.tempo
 	}
 	resp, err := next.RoundTrip(req)

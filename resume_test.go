@@ -413,3 +413,57 @@ func TestRequestsOfOtherFormsGoOn(t *testing.T) {
 		})
 	}
 }
+
+// What the answers before it have taught makes a stall known at once, in a stream
+// of which hardly anything has come.
+func TestStallIsKnownFromOtherAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, client := resuming(t, []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{TokenSize: 2, Token: 100 * time.Millisecond})})
+		took := func() time.Duration {
+			start := time.Now()
+			stream, err := client.ChatStream(t.Context(), ask(deepseek.User("Hi")))
+			require.NoError(t, err)
+			text, _, err := collect(stream)
+			require.NoError(t, err)
+			require.Equal(t, shortAnswer.Content, text)
+			return time.Since(start)
+		}
+		srv.Enqueue(deepseektest.StallAfter(1))
+		require.Greater(t, took(), time.Minute, "nothing is known yet")
+		for range 8 {
+			require.Less(t, took(), time.Second)
+		}
+		srv.Enqueue(deepseektest.StallAfter(1))
+		require.Less(t, took(), 4*time.Second)
+	})
+}
+
+// When all streams pause at once, longer than they ever did, those that the
+// budget pays for go on elsewhere; the others are let be, and none is lost.
+func TestPauseOfAllStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, budget = 200, 20
+		srv, client := resuming(t, []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{TokenSize: 2, Token: 100 * time.Millisecond})},
+			deepseek.WithBreaker(deepseek.Breaker{}), deepseek.WithRetry(deepseek.Retry{Budget: budget}))
+		call := func(reply ...deepseektest.Reply) {
+			srv.Enqueue(reply...)
+			stream, err := client.ChatStream(t.Context(), ask(deepseek.User("Hi")))
+			require.NoError(t, err)
+			text, _, err := collect(stream)
+			require.NoError(t, err)
+			require.Equal(t, shortAnswer.Content, text)
+		}
+		for range 10 {
+			call()
+		}
+		srv.Enqueue(deepseektest.Repeat(callers, deepseektest.PauseAfter(3, 10*time.Second))...)
+		var wg sync.WaitGroup
+		for range callers {
+			wg.Go(func() { call() })
+		}
+		wg.Wait()
+		stats := client.Transport().Stats()
+		require.LessOrEqual(t, stats.Resumed, int64(budget+callers/10))
+		require.Positive(t, stats.Resumed)
+	})
+}

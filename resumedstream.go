@@ -269,6 +269,9 @@ func (s *resumedStream) chunk(event sse.Event, f *fragment) bool {
 		s.finished.Store(true)
 		s.disarm()
 		s.completed()
+		if s.tempo.habit != nil {
+			s.tempo.habit.learn(&s.tempo)
+		}
 	}
 	if s.length { // its usage
 		s.hold(s.shown(event, f))
@@ -314,8 +317,9 @@ func (s *resumedStream) note(f *fragment) {
 		s.spoil("it is more than text")
 		s.disarm()
 	}
-	if !s.armed && s.tempo.samples >= tempoGaps {
+	if !s.armed && s.begun && s.tempo.limit.Load() > 0 {
 		s.armed = true
+		s.tempo.budget = s.retrier().budget
 		s.tempo.on.Store(s.refusal() == nil && s.call.mayTryAgain())
 	}
 }
@@ -383,8 +387,8 @@ func (s *resumedStream) ended(err error) {
 		err = &TruncatedError{Reason: "stream ended without finish_reason or [DONE]"}
 		s.goOn(err, verdict{outcome: fault})
 	default:
-		var stall *StallError
-		if errors.As(err, &stall) && stall.Clock == clockBetweenData && s.tempo.on.Load() {
+		if s.tempo.called.Swap(false) {
+			s.prepaid = s.tempo.budget != nil
 			s.tempo.stalled()
 		}
 		s.goOn(err, judge(nil, err))

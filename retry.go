@@ -193,7 +193,7 @@ func (rt *retrier) grant(c *call, v verdict, waits int) (wait time.Duration, cos
 		return 0, 0, errNoAttempts
 	case tooLate(c, wait):
 		return 0, 0, errTooLate
-	case v.outcome == throttled || rt.budget == nil:
+	case v.outcome != fault || rt.budget == nil: // free: paced by the learned limit, or not sent
 		return wait, 0, nil
 	case !rt.budget.take():
 		return 0, 0, errNoBudget

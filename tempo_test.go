@@ -22,6 +22,8 @@ func steady(d time.Duration) func(int) time.Duration { return func(int) time.Dur
 
 // When a stall is called, by the tempo of the stream before it.
 func TestStallIsCalledByTheStreamsOwnTempo(t *testing.T) {
+	policy, _ := Resume{}.withDefaults()
+	least := policy.MinStall
 	limits := Timeouts{BetweenData: 2 * time.Minute, Silence: time.Hour}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct {
@@ -30,21 +32,21 @@ func TestStallIsCalledByTheStreamsOwnTempo(t *testing.T) {
 		parts    []any
 		from, to time.Duration
 	}{
-		{"quick", Resume{}, paced(40, steady(20*time.Millisecond)), 10 * time.Second, 10 * time.Second},
+		{"quick", Resume{}, paced(40, steady(20*time.Millisecond)), least, least},
 		{"slow", Resume{}, paced(40, steady(4*time.Second)), 32 * time.Second, 32 * time.Second},
 		{"very slow", Resume{}, paced(40, steady(time.Minute)), 2 * time.Minute, 2 * time.Minute},
-		{"jittery", Resume{}, paced(200, func(int) time.Duration { return time.Duration(rng.ExpFloat64() * float64(time.Second)) }), 10 * time.Second, time.Minute},
-		{"was slow at first", Resume{}, paced(300, func(i int) time.Duration {
+		{"jittery", Resume{}, paced(400, func(int) time.Duration { return time.Duration(rng.ExpFloat64() * float64(time.Second)) }), least, time.Minute},
+		{"was slow at first", Resume{}, paced(2000, func(i int) time.Duration {
 			if i < 5 {
 				return 20 * time.Second
 			}
 			return 100 * time.Millisecond
-		}), 10 * time.Second, 10 * time.Second},
+		}), least, least},
 		{"too little known", Resume{}, paced(tempoGaps-1, steady(20*time.Millisecond)), 2 * time.Minute, 2 * time.Minute},
 		{"policy", Resume{MinStall: time.Second, StallFactor: 3}, paced(40, steady(500*time.Millisecond)), 1500 * time.Millisecond, 1500 * time.Millisecond},
 		{"switched off", Resume{MinStall: -1}, paced(40, steady(20*time.Millisecond)), 2 * time.Minute, 2 * time.Minute},
 		{"comments do not count", Resume{}, append(paced(40, steady(20*time.Millisecond))[:81],
-			6*time.Second, keepAlive, 6*time.Second, keepAlive, time.Hour), 10 * time.Second, 10 * time.Second},
+			time.Second, keepAlive, time.Second, keepAlive, time.Hour), least, least},
 		{"a tool call has begun", Resume{}, append(paced(40, steady(20*time.Millisecond))[:81],
 			`data: {"id":"u","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}}]}`+"\n\n", time.Hour),
 			2 * time.Minute, 2 * time.Minute},
@@ -89,7 +91,7 @@ func TestTempoLeavesOutTheReadersPauses(t *testing.T) {
 		for i := 0; err == nil; i++ {
 			time.Sleep(15 * time.Second)
 			if _, err = s.nextEvent(); i > 30 && err == nil && !s.finished.Load() {
-				require.Equal(t, int64(10*time.Second), s.tempo.limit.Load())
+				require.Equal(t, int64(2*time.Second), s.tempo.limit.Load())
 				require.True(t, s.tempo.on.Load())
 			}
 		}
@@ -100,7 +102,8 @@ func TestTempoLeavesOutTheReadersPauses(t *testing.T) {
 
 // A stall that the tempo calls makes it slower to call the next.
 func TestTempoIsMorePatientAfterAStall(t *testing.T) {
-	p := tempo{least: 10 * time.Second, factor: 8}
+	var p tempo
+	p.begin(&Resume{MinStall: 10 * time.Second, StallFactor: 8}, new(habit))
 	p.on.Store(true)
 	require.Equal(t, time.Hour, p.between(time.Hour))
 	for range tempoGaps {
@@ -109,8 +112,14 @@ func TestTempoIsMorePatientAfterAStall(t *testing.T) {
 	}
 	for _, want := range []time.Duration{10, 20, 40, 80, 120} {
 		require.Equal(t, want*time.Second, p.between(2*time.Minute))
+		require.True(t, p.call())
 		p.stalled()
 	}
+	p.budget = newBudget(1)
+	require.True(t, p.call())
+	require.False(t, p.call(), "nothing is left to pay with")
+	require.Equal(t, time.Hour, p.between(time.Hour))
+	p.on.Store(true)
 	require.Equal(t, forever, p.between(forever), "switched off by Timeouts")
 	p.on.Store(false)
 	require.Equal(t, time.Hour, p.between(time.Hour))
