@@ -103,7 +103,7 @@ func (r *resumer) whole(next http.RoundTripper, c *call, req *http.Request) (*ht
 	if err != nil {
 		return resp, nil
 	}
-	cause, v := r.ending(a)
+	v, cause := r.ending(a.finish)
 	if cause == nil {
 		return resp, nil
 	}
@@ -130,18 +130,6 @@ func answerOf(resp *http.Response) (*answerObject, error) {
 	return nil, refusal("what came is no answer")
 }
 
-// ending is why an answer is not whole; nil if it is.
-func (r *resumer) ending(a *answerObject) (error, verdict) {
-	switch {
-	case isFinishReasonFault(a.finish):
-		reason, _ := jsonscan.String(a.finish)
-		return &TruncatedError{Reason: "finish_reason " + reason}, verdict{outcome: fault}
-	case r.policy.Length && jsonscan.Equal(a.finish, string(FinishLength)):
-		return errLength, verdict{outcome: answered}
-	}
-	return nil, verdict{}
-}
-
 // complete makes one answer of first, which is what resp holds and which ended
 // because of cause, and of what continues it.
 func (k *continuation) complete(resp *http.Response, first *answerObject, cause error, v verdict) (*http.Response, error) {
@@ -164,7 +152,7 @@ func (k *continuation) complete(resp *http.Response, first *answerObject, cause 
 			k.forget()
 			continue
 		}
-		cause, v = k.by.ending(a)
+		v, cause = k.by.ending(a.finish)
 	}
 	if cause == nil {
 		k.completed()
@@ -248,7 +236,7 @@ func (k *continuation) stitch(resp *http.Response, first, last *answerObject) *h
 		set("usage", first.usageAt, k.total(last.usage), first.end)
 	}
 	data := e.apply(make([]byte, 0, len(first.data)+len(last.data)), first.data)
-	_, v := k.by.ending(last)
+	v, _ := k.by.ending(last.finish)
 	resp.Body = newMemBody(data, v)
 	if resp.ContentLength >= 0 {
 		resp.ContentLength = int64(len(data))

@@ -69,7 +69,7 @@ func TestHalfAnswerIsMadeWhole(t *testing.T) {
 				var end CallEndEvent
 				c.call.opts = append(c.call.opts, WithObserver(Observer{CallEnd: func(e CallEndEvent) { end = e }}))
 				base := scripted(c.steps...)
-				text, err, tr := c.call.do(t, base)
+				text, tr, err := c.call.do(t, base)
 				require.NoError(t, err)
 				var got ChatResponse
 				require.NoError(t, json.Unmarshal([]byte(text), &got))
@@ -116,7 +116,7 @@ func TestHalfAnswerThatStaysHalf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				base := scripted(c.steps...)
-				text, err, _ := resumeCall{plain: true, opts: []Option{WithRetry(c.retry)}}.do(t, base)
+				text, _, err := resumeCall{plain: true, opts: []Option{WithRetry(c.retry)}}.do(t, base)
 				require.NoError(t, err)
 				var got ChatResponse
 				require.NoError(t, json.Unmarshal([]byte(text), &got))

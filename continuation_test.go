@@ -58,11 +58,11 @@ func (rc resumeCall) request() *http.Request {
 }
 
 // do makes the call and reads its response.
-func (rc resumeCall) do(t *testing.T, base http.RoundTripper) (string, error, *Transport) {
+func (rc resumeCall) do(t *testing.T, base http.RoundTripper) (string, *Transport, error) {
 	t.Helper()
 	resp, tr := rc.open(t, base)
 	text, err := readBody(resp)
-	return text, err, tr
+	return text, tr, err
 }
 
 // open makes the call, whose response must be good.
@@ -133,7 +133,7 @@ func TestNotContinued(t *testing.T) {
 				base := scripted(streamReply(c.parts...), c.then)
 				var event ResumeEvent
 				c.call.opts = append(c.call.opts, WithObserver(Observer{Resume: func(e ResumeEvent) { event = e }}))
-				text, err, tr := c.call.do(t, base)
+				text, tr, err := c.call.do(t, base)
 				require.Contains(t, text, "data: ")
 				require.NotContains(t, text, "[DONE]")
 				require.NotContains(t, text, "How are you? I am")
@@ -180,7 +180,7 @@ func TestContinuationRequestAndSeam(t *testing.T) {
 			base := scripted(streamReply(chunkRole, chunkThought, chunkHello, errReset),
 				streamReply(`data: {"id":"v","created":7,"choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":""},"finish_reason":null}]}`+"\n\n",
 					chunkWorld, strings.Replace(chunkStop, `"id":"u"`, `"id":"v"`, 1), eventDone))
-			text, err, tr := resumeCall{path: path, members: `,"temperature" : 0.70,"max_tokens":20, "messages":[ {"role":"user","content":"H\u0069"} ],"x":[1]`}.do(t, base)
+			text, tr, err := resumeCall{path: path, members: `,"temperature" : 0.70,"max_tokens":20, "messages":[ {"role":"user","content":"H\u0069"} ],"x":[1]`}.do(t, base)
 			require.NoError(t, err)
 			require.Equal(t, chunkRole+chunkThought+chunkHello+strings.Replace(chunkWorld, `"id":"v"`, `"id":"u"`, 1)+
 				`data: {"id":"u","choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":4,"completion_tokens":4,"total_tokens":8,`+
@@ -205,7 +205,7 @@ func TestStreamWithoutTextBeginsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, members := range []string{``, `,"n":2`, `,"response_format":{"type":"json_object"}`, `,"tools":[{}]`, `,"max_tokens":1`} {
 			base := scripted(streamReply(chunkRole, errReset), streamReply(chunkRole), streamReply(wholeStream))
-			text, err, _ := resumeCall{members: members}.do(t, base)
+			text, _, err := resumeCall{members: members}.do(t, base)
 			require.NoError(t, err)
 			require.Equal(t, wholeStream, text)
 			sent := base.sent()
@@ -225,7 +225,7 @@ func TestContinuationIsContinuedAndRetried(t *testing.T) {
 			streamReply(chunkRole, chunkHello, chunkStop, eventDone))
 		var events []ResumeEvent
 		var ends []CallEndEvent
-		text, err, tr := resumeCall{opts: []Option{WithObserver(Observer{
+		text, tr, err := resumeCall{opts: []Option{WithObserver(Observer{
 			Resume: func(e ResumeEvent) { events = append(events, e) }, CallEnd: func(e CallEndEvent) { ends = append(ends, e) },
 		})}}.do(t, base)
 		require.NoError(t, err)
@@ -267,7 +267,7 @@ func TestContinuationIsContinuedAndRetried(t *testing.T) {
 func TestCallersPrefixIsLengthened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := scripted(streamReply(opening), streamReply(chunkWorld, chunkStop, eventDone))
-		_, err, _ := resumeCall{path: "/beta/chat/completions",
+		_, _, err := resumeCall{path: "/beta/chat/completions",
 			members: `,"messages":[{"role":"assistant","content":"Well. ","prefix":true}]`}.do(t, base)
 		require.NoError(t, err)
 		require.Contains(t, base.sent()[1].body, `"messages":[{"role":"assistant","content":"Well. Hello","prefix":true}]`)
@@ -279,13 +279,13 @@ func TestStreamGoesOnAfterAnErrorInIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy := `data: {"error":{"message":"busy","type":"service_unavailable_error"}}` + "\n\n"
 		base := scripted(streamReply(opening, busy), streamReply(chunkWorld, chunkStop, eventDone))
-		text, err, _ := resumeCall{}.do(t, base)
+		text, _, err := resumeCall{}.do(t, base)
 		require.NoError(t, err)
 		require.NotContains(t, text, "busy")
 		require.Contains(t, text, " world")
 
 		base = scripted(streamReply(opening, busy), status(400))
-		text, err, _ = resumeCall{}.do(t, base)
+		text, _, err = resumeCall{}.do(t, base)
 		require.Equal(t, opening+busy, text)
 		require.ErrorIs(t, err, ErrServer)
 		require.ErrorIs(t, err, ErrTruncated)
@@ -301,13 +301,13 @@ func TestLengthIsContinuedWhereAskedFor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				steps := []step{streamReply(opening, end), streamReply(chunkRole, chunkWorld, chunkStop, eventDone)}
 				base := scripted(steps...)
-				text, err, _ := resumeCall{}.do(t, base)
+				text, _, err := resumeCall{}.do(t, base)
 				require.NoError(t, err)
 				require.Equal(t, opening+end, text, "by default it is an answer")
 
 				base = scripted(steps...)
 				start := time.Now()
-				text, err, tr := resumeCall{policy: Resume{Length: true}}.do(t, base)
+				text, tr, err := resumeCall{policy: Resume{Length: true}}.do(t, base)
 				require.NoError(t, err)
 				require.NotContains(t, text, "length")
 				require.Equal(t, 1, strings.Count(text, `"usage"`))
@@ -318,13 +318,13 @@ func TestLengthIsContinuedWhereAskedFor(t *testing.T) {
 				require.Equal(t, 100.0, tr.Stats().RetryBudget)
 
 				base = scripted(steps...)
-				text, err, _ = resumeCall{policy: Resume{Length: true}, members: `,"max_tokens":1`}.do(t, base)
+				text, _, err = resumeCall{policy: Resume{Length: true}, members: `,"max_tokens":1`}.do(t, base)
 				require.NoError(t, err)
 				require.Equal(t, opening+end, text, "it was the caller's own bound")
 				require.Len(t, base.sent(), 1)
 
 				base = scripted(steps[0], status(400))
-				text, err, _ = resumeCall{policy: Resume{Length: true}}.do(t, base)
+				text, _, err = resumeCall{policy: Resume{Length: true}}.do(t, base)
 				require.NoError(t, err)
 				require.Equal(t, opening+end, text, "it could not be continued")
 			})
@@ -338,7 +338,7 @@ func TestTextWithTheFinishReason(t *testing.T) {
 		for _, reason := range []string{"aborted", "length"} {
 			last := strings.Replace(chunkHello, `"finish_reason":null`, `"finish_reason":"`+reason+`"`, 1)
 			base := scripted(streamReply(opening, last, eventDone), streamReply(chunkWorld, chunkStop, eventDone))
-			text, err, _ := resumeCall{policy: Resume{Length: true}}.do(t, base)
+			text, _, err := resumeCall{policy: Resume{Length: true}}.do(t, base)
 			require.NoError(t, err)
 			require.Equal(t, opening+chunkHello+strings.Replace(chunkWorld, `"id":"v"`, `"id":"u"`, 1), text[:strings.LastIndex(text, " world")+len(` world"},"finish_reason":null}]}`+"\n\n")])
 			require.Contains(t, base.sent()[1].body, `"content":"HelloHello"`)
@@ -367,7 +367,7 @@ func TestContinuationThatBeginsAlike(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				base := scripted(append([]step{streamReply(chunkRole, first)}, c.steps...)...)
-				text, err, _ := resumeCall{policy: Resume{Length: true}}.do(t, base)
+				text, _, err := resumeCall{policy: Resume{Length: true}}.do(t, base)
 				require.NoError(t, err)
 				require.Equal(t, 1, strings.Count(text, `"finish_reason":"`))
 				require.True(t, strings.HasSuffix(text, eventDone))
@@ -387,7 +387,7 @@ func TestContinuationThatBeginsAlike(t *testing.T) {
 func TestAnyHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := scripted(streamReply(opening), streamReply(chunkWorld, chunkStop, eventDone))
-		text, err, _ := resumeCall{host: "https://proxy.example/deepseek/v1", policy: Resume{AnyHost: true}}.do(t, base)
+		text, _, err := resumeCall{host: "https://proxy.example/deepseek/v1", policy: Resume{AnyHost: true}}.do(t, base)
 		require.NoError(t, err)
 		require.Contains(t, text, " world")
 		require.Equal(t, "https://proxy.example/deepseek/beta/chat/completions", base.sent()[1].req.URL.String())

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
 
 // Resume says how an answer goes on that broke after a part of it had come.
@@ -112,6 +114,18 @@ type resumer struct {
 	habits  byModel[*habit]
 	resumed atomic.Int64 // answers that were continued
 	sent    atomic.Int64 // attempts after the first response
+}
+
+// ending is why a finish_reason is not the end of an answer; nil if it is.
+func (r *resumer) ending(finish []byte) (verdict, error) {
+	switch {
+	case isFinishReasonFault(finish):
+		reason, _ := jsonscan.String(finish)
+		return verdict{outcome: fault}, &TruncatedError{Reason: "finish_reason " + reason}
+	case r.policy.Length && jsonscan.Equal(finish, string(FinishLength)):
+		return verdict{outcome: answered}, errLength
+	}
+	return verdict{}, nil
 }
 
 func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {

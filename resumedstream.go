@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/seawall-go/deepseek/internal/jsonscan"
 	"github.com/seawall-go/deepseek/internal/sse"
 )
 
@@ -255,7 +254,7 @@ func (s *resumedStream) chunk(event sse.Event, f *fragment) bool {
 	content, reasoning := len(s.content), len(s.reasoning)
 	s.note(f)
 	if f.finish != nil && !s.finished.Load() {
-		if cause, v := s.endsBy(f.finish); cause != nil {
+		if v, cause := s.by.ending(f.finish); cause != nil && (cause != errLength || s.mayBeLonger()) {
 			if f.says() {
 				whole := cloneEvent(s.join(event, changes{role: !f.role, finish: true}))
 				s.instead = &whole
@@ -328,18 +327,6 @@ func (s *resumedStream) note(f *fragment) {
 func (s *resumedStream) disarm() {
 	s.armed = true
 	s.tempo.on.Store(false)
-}
-
-// endsBy is why a finish_reason is not the end of the answer; nil if it is.
-func (s *resumedStream) endsBy(finish []byte) (error, verdict) {
-	switch {
-	case isFinishReasonFault(finish):
-		reason, _ := jsonscan.String(finish)
-		return &TruncatedError{Reason: "finish_reason " + reason}, verdict{outcome: fault}
-	case s.by.policy.Length && jsonscan.Equal(finish, string(FinishLength)) && s.mayBeLonger():
-		return errLength, verdict{outcome: answered}
-	}
-	return nil, verdict{}
 }
 
 // shown is an event as the caller is to see it.

@@ -146,7 +146,7 @@ func TestContinuationKeepsTheDeadline(t *testing.T) {
 		start := time.Now()
 		for time.Since(start) == 0 { // the jitter is from 0 up
 			base := stuck(hangs)
-			_, err, _ := call.do(t, base)
+			_, _, err := call.do(t, base)
 			if errors.Is(err, context.DeadlineExceeded) {
 				continue
 			}
@@ -225,7 +225,7 @@ func TestPanicWhileContinuing(t *testing.T) {
 func TestCommentsOfAllParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := scripted(streamReply(opening, keepAlive, errReset), streamReply(keepAlive, chunkWorld, keepAlive, chunkStop, eventDone))
-		text, err, _ := resumeCall{opts: []Option{WithStreamComments()}}.do(t, base)
+		text, _, err := resumeCall{opts: []Option{WithStreamComments()}}.do(t, base)
 		require.NoError(t, err)
 		require.Equal(t, 2, strings.Count(text, ": keep-alive\n"))
 	})
@@ -237,7 +237,7 @@ func TestContinuationIsLogged(t *testing.T) {
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
 		base := scripted(streamReply(opening, errReset), streamReply(chunkWorld, errReset), status(400))
-		_, err, _ := resumeCall{opts: []Option{WithLogger(log)}}.do(t, base)
+		_, _, err := resumeCall{opts: []Option{WithLogger(log)}}.do(t, base)
 		require.Error(t, err)
 		require.Regexp(t, `level=INFO msg="answer continued" model=deepseek-flash cause=".*reset by peer" kept=5 attempt=2`, out.String())
 		require.Regexp(t, `level=INFO msg="answer not continued" model=deepseek-flash cause=".*" kept=11 refused="deepseek: 400 Bad Request`, out.String())
@@ -291,7 +291,7 @@ func TestRoleComesOnce(t *testing.T) {
 			{streamReply(opening), streamReply(withText, chunkStop, eventDone)},
 			{streamReply(chunkHello), streamReply(withText), streamReply(withText, chunkStop, eventDone)},
 		} {
-			text, err, _ := resumeCall{}.do(t, scripted(steps...))
+			text, _, err := resumeCall{}.do(t, scripted(steps...))
 			require.NoError(t, err)
 			require.Equal(t, 1, strings.Count(text, `"role":"assistant"`), text)
 		}
