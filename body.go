@@ -161,29 +161,43 @@ var sniffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxSniffer is the largest buffer that is kept for the next call.
 const maxSniffer = 1 << 20
 
+func takeSniffer() *bytes.Buffer {
+	buf := sniffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	return buf
+}
+
+func giveSniffer(buf *bytes.Buffer) {
+	if buf.Cap() <= maxSniffer {
+		sniffers.Put(buf)
+	}
+}
+
+// copyTo reads a copy of a JSON body. It is false if the body is none, or can
+// be read only once.
+func (b *body) copyTo(buf *bytes.Buffer, req *http.Request) bool {
+	if b.get == nil || req.Method != http.MethodPost || req.Header.Get("Content-Encoding") != "" {
+		return false
+	}
+	if t := req.Header.Get("Content-Type"); t != "" && !strings.Contains(t, "json") {
+		return false
+	}
+	rc, err := b.get()
+	if err != nil {
+		return false
+	}
+	defer rc.Close()
+	_, err = buf.ReadFrom(rc)
+	return err == nil
+}
+
 // sniff finds what the call's record tells of a body, in a copy of it: the model
 // and whether to stream, which decide how the call is limited and guarded, and
 // the conversation. What cannot be read has none of it.
 func (b *body) sniff(req *http.Request, c *call) {
-	if b.get == nil || req.Method != http.MethodPost || req.Header.Get("Content-Encoding") != "" {
-		return
-	}
-	if t := req.Header.Get("Content-Type"); t != "" && !strings.Contains(t, "json") {
-		return
-	}
-	rc, err := b.get()
-	if err != nil {
-		return
-	}
-	defer rc.Close()
-	buf := sniffers.Get().(*bytes.Buffer)
-	buf.Reset()
-	defer func() {
-		if buf.Cap() <= maxSniffer {
-			sniffers.Put(buf)
-		}
-	}()
-	if _, err := buf.ReadFrom(rc); err != nil {
+	buf := takeSniffer()
+	defer giveSniffer(buf)
+	if !b.copyTo(buf, req) {
 		return
 	}
 	var beginning beginning

@@ -61,6 +61,9 @@ type call struct {
 	cost     Cost       // of the attempts that are over
 	before   *Usage     // of the attempts whose answers it continues
 	broke    error      // how a stream broke after its first data
+	lent     bool       // the attempts are counted as another call's
+
+	cacheUse CacheUse
 }
 
 // callKey finds the *call among a context's values.
@@ -143,10 +146,13 @@ func (c *call) ended(i int, resp *http.Response, err error, took time.Duration) 
 	c.watch.attempt(c, copied)
 }
 
-// sent is how many attempts were begun so far.
+// sent is how many attempts were begun so far for this call.
 func (c *call) sent() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.lent {
+		return 0
+	}
 	return len(c.attempts)
 }
 
@@ -219,6 +225,37 @@ func (c *call) counted() *tally {
 func (c *call) charge(cost Cost) {
 	c.mu.Lock()
 	c.cost = c.cost.plus(cost)
+	c.mu.Unlock()
+}
+
+// costs is what the attempts have cost that are over.
+func (c *call) costs() Cost {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cost
+}
+
+// ride makes the attempts of a call that c shares known as c's. lent is whether
+// they count as another's.
+func (c *call) ride(shared *call, lent bool) {
+	trail := shared.trail()
+	c.mu.Lock()
+	c.attempts, c.lent = trail, lent
+	c.mu.Unlock()
+}
+
+// bear makes c the one that has used and paid what a shared call has.
+func (c *call) bear(shared *call) {
+	t, cost := shared.counted(), shared.costs()
+	c.mu.Lock()
+	c.tally, c.cost = t, c.cost.plus(cost)
+	c.mu.Unlock()
+}
+
+// avoid notes what c did not have to pay.
+func (c *call) avoid(amount Money, currency string) {
+	c.mu.Lock()
+	c.cost = c.cost.plus(Cost{Avoided: amount, Currency: currency})
 	c.mu.Unlock()
 }
 

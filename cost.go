@@ -13,6 +13,9 @@ type Cost struct {
 	// Saved is what the tokens read from the context cache would have cost more
 	// as misses.
 	Saved Money
+	// Avoided is what the answer had cost that the response cache had, or that
+	// was shared with another call.
+	Avoided Money
 	// Estimated: at least one attempt ended without telling its usage, though it
 	// may have been billed. See [Meter].
 	Estimated bool
@@ -40,6 +43,7 @@ func (c Cost) String() string {
 func (c Cost) plus(d Cost) Cost {
 	c.Amount += d.Amount
 	c.Saved += d.Saved
+	c.Avoided += d.Avoided
 	c.Estimated = c.Estimated || d.Estimated
 	c.Unpriced = c.Unpriced || d.Unpriced
 	if c.Currency == "" {

@@ -17,6 +17,7 @@ import (
 // token. Bubbles begin on a Saturday.
 
 // metered is a whole transport, and what its observer was told of the last call.
+// It is for one call at a time.
 func metered(tb testing.TB, base http.RoundTripper, opts ...Option) (*Transport, *CallEndEvent) {
 	last := new(CallEndEvent)
 	return transportOver(tb, base, append(opts, WithObserver(Observer{CallEnd: func(e CallEndEvent) { *last = e }}))...), last

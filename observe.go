@@ -29,6 +29,8 @@ type Observer struct {
 	Limit func(LimitEvent)
 	// Breaker: a circuit has changed its state.
 	Breaker func(BreakerEvent)
+	// StoreError: the response cache's store has failed; the call goes on.
+	StoreError func(StoreErrorEvent)
 }
 
 // CallStartEvent is the beginning of a call.
@@ -46,8 +48,9 @@ type CallEndEvent struct {
 	Status    int   // of the response that the caller got; 0 if it got none
 	Err       error // why there was none, or why it is not complete
 	Attempts  Attempts
-	Usage     *Usage        // without its Extra; nil if the answer told none
+	Usage     *Usage        // without its Extra; nil if the answer told none, or another call has paid for it
 	Cost      Cost          // zero without a [Meter]
+	Cache     CacheUse      // what the response cache was for it; empty: nothing
 	FirstData time.Duration // until the caller got the response, at its first data if it is a stream
 	Duration  time.Duration
 	Cancelled bool // the caller gave up, or closed a stream before its end
@@ -102,6 +105,14 @@ type BreakerEvent struct {
 	Model    string
 	From, To BreakerState
 	OpenFor  time.Duration // when To is open
+}
+
+// StoreErrorEvent is a failure of the response cache's store.
+type StoreErrorEvent struct {
+	Context context.Context
+	Model   string
+	Op      string // "get" or "set"
+	Err     error
 }
 
 // NewObserve returns the layer that tells observers of calls. What the layers
@@ -161,6 +172,7 @@ func (o *observation) finish(c *call, v verdict) {
 	e.Duration = time.Since(o.began)
 	e.Cancelled = v.outcome == cancelled
 	e.Usage = c.spent()
+	e.Cache = c.cacheUse
 	c.mu.Lock()
 	e.Cost = c.cost
 	if e.Err == nil {
@@ -228,6 +240,14 @@ func (w watchers) breaker(e *BreakerEvent) {
 	}
 }
 
+func (w watchers) store(e StoreErrorEvent) {
+	for i := range w {
+		if w[i].StoreError != nil {
+			w[i].StoreError(e)
+		}
+	}
+}
+
 // logObserver is an observer that logs: what an operator must act on or know
 // at Warn, what the layers do about faults at Info, the rest at Debug.
 func logObserver(l *slog.Logger) Observer {
@@ -252,6 +272,9 @@ func logObserver(l *slog.Logger) Observer {
 			}
 			if e.Err != nil {
 				attrs = append(attrs, slog.String("error", e.Err.Error()))
+			}
+			if e.Cache != "" {
+				attrs = append(attrs, slog.String("cache", string(e.Cache)))
 			}
 			if u := e.Usage; u != nil {
 				attrs = append(attrs, slog.Int("prompt_tokens", u.PromptTokens), slog.Int("completion_tokens", u.CompletionTokens),
@@ -315,6 +338,9 @@ func logObserver(l *slog.Logger) Observer {
 			}
 			l.LogAttrs(context.Background(), level, "breaker", slog.String("endpoint", e.Endpoint), slog.String("model", e.Model),
 				slog.String("from", string(e.From)), slog.String("to", string(e.To)), slog.Duration("open_for", e.OpenFor))
+		},
+		StoreError: func(e StoreErrorEvent) {
+			l.LogAttrs(e.Context, slog.LevelWarn, "response cache's store failed", slog.String("op", e.Op), slog.String("error", e.Err.Error()))
 		},
 	}
 }

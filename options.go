@@ -203,6 +203,15 @@ func WithObserver(o Observer) Option {
 	return optionFunc(func(c *config) error { c.observers = append(c.observers, o); return nil })
 }
 
+// What is not asked twice.
+
+// WithCache answers requests that were answered before from a cache, and makes
+// one call of equal ones in flight. Default: off. The zero [Cache] keeps answers
+// for 1 hour in 64 MiB of memory.
+func WithCache(k Cache) Option {
+	return optionFunc(func(c *config) error { c.cache = &k; return nil })
+}
+
 // How requests are made.
 
 // WithTransport sets what requests are sent with at last. Default: an
@@ -249,6 +258,7 @@ type config struct {
 	noBreaker      bool
 	timeouts       Timeouts
 	prices         Prices
+	cache          *Cache // nil: none
 	errorResponses bool
 	keepComments   bool
 	noValidate     bool

@@ -21,6 +21,8 @@ type Stats struct {
 	Spend    Spend  // what all attempts have cost that are over
 	Currency string // of all amounts
 
+	Cache CacheStats // zero without one
+
 	Accounts []AccountStats
 	Breakers []BreakerStats
 }
@@ -77,6 +79,9 @@ func (t *Transport) Stats() Stats {
 	if t.resumer != nil {
 		s.Resumed = t.resumer.resumed.Load()
 		s.Attempts += t.resumer.sent.Load()
+	}
+	if t.cache != nil {
+		s.Cache = t.cache.stats()
 	}
 	if t.breaker != nil {
 		s.Breakers = t.breaker.stats()

@@ -40,6 +40,7 @@ type Transport struct {
 	retrier *retrier // nil: none
 	meter   *Meter
 	resumer *resumer // nil: none
+	cache   *cache   // nil: none
 
 	noPrefix                          bool // the base URL has no prefix completion
 	errorResponses                    bool
@@ -92,6 +93,15 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		chain = append(chain, NewObserve(c.observers...))
 	}
 	chain = append(chain, c.middleware...)
+	if t.meter, err = NewMeter(c.prices); err != nil {
+		return nil, err
+	}
+	if c.cache != nil {
+		if t.cache, err = newCache(*c.cache, false, t.meter.Currency()); err != nil {
+			return nil, err
+		}
+		chain = append(chain, layer(t.cache.do))
+	}
 	if c.resume != nil {
 		if t.resumer, err = newResumer(*c.resume); err != nil {
 			return nil, err
@@ -121,9 +131,6 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	chain = append(chain, t.pool.Middleware())
 	if c.rateLimit != nil {
 		chain = append(chain, layer(c.rateLimit.do))
-	}
-	if t.meter, err = NewMeter(c.prices); err != nil {
-		return nil, err
 	}
 	chain = append(chain, t.meter.Middleware(), NewGuard(c.timeouts, c.keepComments))
 

@@ -90,6 +90,38 @@ func AppendString(dst, value []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// AppendExact appends what a raw string value means to dst, byte for byte: what
+// is no UTF-8 stays as it is. It is not ok if the value is not strictly a JSON
+// string: with a control character in it, an escape that is none, or half of a
+// surrogate pair, which readers take for different things.
+func AppendExact(dst, value []byte) (_ []byte, ok bool) {
+	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
+		return dst, false
+	}
+	s := value[1 : len(value)-1]
+	from := 0
+	for i := 0; i < len(s); {
+		switch c := s[i]; {
+		case c < ' ' || c == '"':
+			return dst, false
+		case c != '\\':
+			i++
+			continue
+		}
+		dst = append(dst, s[from:i]...)
+		if r := hex4(s[i:]); utf16.IsSurrogate(r) && utf16.DecodeRune(r, hex4(s[i+6:])) == utf8.RuneError {
+			return dst, false
+		}
+		var n int
+		if dst, n = appendEscape(dst, s[i:]); n == 0 {
+			return dst, false
+		}
+		i += n
+		from = i
+	}
+	return append(dst, s[from:]...), true
+}
+
 // appendEscape decodes the escape that s begins with and returns its length, 0
 // if it is none.
 func appendEscape(dst, s []byte) ([]byte, int) {
