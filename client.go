@@ -114,10 +114,6 @@ func (c *Client) send(ctx context.Context, method, path, model string, body []by
 	}
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		var api *APIError // that came inside a 200
-		if errors.As(err, &api) && api.Attempts == nil {
-			api.Attempts = call.trail()
-		}
 		return nil, nil, err
 	}
 	if resp.StatusCode/100 != 2 {

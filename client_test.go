@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -226,4 +228,28 @@ func TestModelsAndBalance(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, b.Available)
 	require.NotEmpty(t, b.Infos[0].Total)
+}
+
+// An error that is among the attempts of a call does not tell of them itself: it
+// would tell of itself without end.
+func TestErrorOfAnInterruptedCallCanBePrinted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := deepseektest.NewMemoryServer()
+		base := srv.Transport()
+		defer srv.Close()
+		defer base.CloseIdleConnections()
+		srv.Enqueue(deepseektest.Repeat(1000, deepseektest.ErrorObject200("not now"))...)
+		client, err := deepseek.New(deepseek.WithTransport(base), deepseek.WithBaseURL(srv.URL), deepseek.WithAPIKeys("sk-one"),
+			deepseek.WithRetry(deepseek.Retry{MinInterval: time.Minute, MaxInterval: time.Minute, MaxAttempts: 50}), deepseek.WithoutBreaker())
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Minute, cancel)
+		_, err = client.Chat(ctx, &deepseek.ChatRequest{Messages: []deepseek.Message{deepseek.User("Hi")}})
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, deepseek.ErrServer)
+		var call *deepseek.CallError
+		require.ErrorAs(t, err, &call)
+		require.Greater(t, len(call.Attempts), 1)
+		require.Less(t, len(err.Error()), 10_000)
+	})
 }
