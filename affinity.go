@@ -188,6 +188,19 @@ func (m *moves) note(conversation uint64, first, serves *slot) {
 	delete(sh.old, conversation)
 }
 
+// move is what is to be taken down once it is sure. The zero value is nothing.
+type move struct {
+	in            *moves
+	conversation  uint64
+	first, serves *slot
+}
+
+func (m move) note() {
+	if m.in != nil {
+		m.in.note(m.conversation, m.first, m.serves)
+	}
+}
+
 // put makes an entry young. sh.mu is held.
 func (sh *movesShard) put(conversation uint64, s *slot) {
 	if len(sh.young) >= movesKept/16/2 {

@@ -203,6 +203,9 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 	t, err := func() (ticket, error) {
 		defer k.mu.Unlock()
 		p := k.breaker.policy
+		if c.of != nil && k.state != "" && k.state != BreakerClosed {
+			return ticket{}, k.openError(0) // what is let through now is for calls that have nothing else
+		}
 		switch k.state {
 		case BreakerOpen:
 			now := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,9 +25,17 @@ type call struct {
 	body    body
 	watch   watchers // who is told what happens; nil: nobody
 
-	// The cap on attempts that retry and failover share.
+	// The cap on attempts that retry, failover and hedge share.
 	maxAttempts int // 0: none
-	used        int
+	used        atomic.Int32
+
+	race *race // of the attempt under way with its hedge; nil: it can have none
+
+	// Of a hedge: the call, whose trail is shared, the account that its other
+	// attempt is on, and what is noted of the conversation if this one wins.
+	of    *call // nil: it is no hedge
+	avoid *slot
+	move  move
 
 	// Set by retry, for others that make further attempts.
 	retry *retrier // nil: there is none
@@ -34,6 +43,7 @@ type call struct {
 	// Set by the pool for the attempt under way.
 	account string
 	key     string
+	slot    *slot
 	ledger  *ledger // what the account and model have cost
 
 	bill bill // room for the one that most calls have
@@ -60,6 +70,7 @@ type call struct {
 	tally    *tally     // of the attempt under way, or the last one
 	cost     Cost       // of the attempts that are over
 	before   *Usage     // of the attempts whose answers it continues
+	winner   *call      // the hedge whose answer the call got; nil: the answer is its own
 	broke    error      // how a stream broke after its first data
 	lent     bool       // the attempts are counted as another call's
 
@@ -112,37 +123,97 @@ func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error
 // leave closes the caller's body if nothing below has.
 func (c *call) leave() { c.body.abandon() }
 
-// mayTryAgain reports whether the call has an attempt left and a body to send.
-func (c *call) mayTryAgain() bool {
-	return (c.maxAttempts == 0 || c.used < c.maxAttempts) && c.body.replayable()
+// hedge returns the record of a second attempt beside the one that is on its
+// way. What belongs to one attempt it has of its own.
+func (c *call) hedge() *call {
+	return &call{
+		Context: c.Context, model: c.model, stream: c.stream, known: true, conversation: c.conversation, entered: true,
+		watch: c.watch, maxAttempts: c.maxAttempts, race: c.race, of: c, avoid: c.slot,
+	}
 }
+
+// wonBy makes the answer that a hedge has got the call's; nil takes that back.
+func (c *call) wonBy(h *call) {
+	c.mu.Lock()
+	c.winner = h
+	c.mu.Unlock()
+	if h != nil {
+		c.account, c.key, c.slot, c.ledger = h.account, h.key, h.slot, h.ledger
+		h.move.note()
+	}
+}
+
+// owner is the record that the trail is in.
+func (c *call) owner() *call {
+	if c.of != nil {
+		return c.of
+	}
+	return c
+}
+
+// answer is the record of the attempt that the call's answer is from.
+func (c *call) answer() *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.winner != nil {
+		return c.winner
+	}
+	return c
+}
+
+// mayTryAgain reports whether the call has an attempt left and a body to send,
+// and no other attempt on its way.
+func (c *call) mayTryAgain() bool {
+	return c.hasAttempt() && !c.beside() && c.body.replayable()
+}
+
+func (c *call) hasAttempt() bool {
+	return c.maxAttempts == 0 || int(c.used.Load()) < c.maxAttempts
+}
+
+// beside reports whether another attempt of the call may be on its way, so that
+// this one is not to go on elsewhere if it fails.
+func (c *call) beside() bool { return c.of != nil || c.race.hedged() }
 
 // again returns a fresh request for the next attempt. The last one is not
 // reused: its transport may still be reading from it.
 func (c *call) again(req *http.Request) (*http.Request, error) { return c.body.rewind(req) }
 
 // began notes that an attempt is being sent and returns its place in the trail.
-func (c *call) began() int {
+// abort ends it, should another attempt of the call answer first.
+func (c *call) began(abort context.CancelCauseFunc) int {
+	place := c.owner().enlist(Attempt{Account: c.account, Key: c.key, Hedge: c.of != nil, Wait: c.waited, Continues: c.continues})
+	c.waited = 0
+	c.race.began(c, abort)
+	return place
+}
+
+// enlist adds an attempt to the trail.
+func (c *call) enlist(a Attempt) (place int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.attempts == nil {
 		c.attempts = c.first[:0]
 	}
-	c.attempts = append(c.attempts, Attempt{Account: c.account, Key: c.key, Wait: c.waited, Continues: c.continues})
-	c.waited = 0
+	c.attempts = append(c.attempts, a)
 	return len(c.attempts) - 1
 }
 
 // ended completes the attempt at place i and tells the observers of it.
 func (c *call) ended(i int, resp *http.Response, err error, took time.Duration) {
-	c.mu.Lock()
-	a := &c.attempts[i]
-	a.Err, a.Duration = err, took
+	lost := c.race.ended(c, resp, err, took)
+	if lost && err == nil {
+		err = errLost
+	}
+	w := c.owner()
+	w.mu.Lock()
+	a := &w.attempts[i]
+	a.Err, a.Duration, a.Lost = err, took, lost
 	if resp != nil {
 		a.Status, a.TraceID = resp.StatusCode, resp.Header.Get("X-Ds-Trace-Id")
 	}
 	copied := *a
-	c.mu.Unlock()
+	w.mu.Unlock()
 	c.watch.attempt(c, copied)
 }
 
@@ -175,14 +246,14 @@ func (c *call) brokeOff(cause error, before *Usage) {
 	if n := len(c.attempts); n > 0 {
 		c.attempts[n-1].Broke = cause
 	}
-	c.tally, c.broke, c.before = nil, nil, before
+	c.tally, c.winner, c.broke, c.before = nil, nil, nil, before
 }
 
 // spent is the usage of the answer, over all attempts that it took part by part;
 // nil if none was told.
 func (c *call) spent() *Usage {
 	var now *Usage
-	if t := c.counted(); t != nil {
+	if t := c.answer().counted(); t != nil {
 		if u, told := t.usage(); told {
 			now = &u
 		}
@@ -223,6 +294,7 @@ func (c *call) counted() *tally {
 
 // charge adds what an attempt has cost.
 func (c *call) charge(cost Cost) {
+	c = c.owner()
 	c.mu.Lock()
 	c.cost = c.cost.plus(cost)
 	c.mu.Unlock()
@@ -246,17 +318,24 @@ func (c *call) ride(shared *call, lent bool) {
 
 // bear makes c the one that has used and paid what a shared call has.
 func (c *call) bear(shared *call) {
-	t, cost := shared.counted(), shared.costs()
+	t, cost := shared.answer().counted(), shared.costs()
 	c.mu.Lock()
 	c.tally, c.cost = t, c.cost.plus(cost)
 	c.mu.Unlock()
 }
 
-// avoid notes what c did not have to pay.
-func (c *call) avoid(amount Money, currency string) {
+// spare notes what c did not have to pay.
+func (c *call) spare(amount Money, currency string) {
 	c.mu.Lock()
 	c.cost = c.cost.plus(Cost{Avoided: amount, Currency: currency})
 	c.mu.Unlock()
+}
+
+// broken is why the call's stream broke after its first data.
+func (c *call) broken() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broke
 }
 
 // noteBroken notes why a stream broke after its first data.

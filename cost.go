@@ -138,6 +138,14 @@ func (m *Meter) Currency() string { return m.tariff.currency }
 // Spend returns the sum of all attempts so far.
 func (m *Meter) Spend() Spend { return m.total.spend() }
 
+// prompt is what a request of that size would cost before it is answered; 0 if
+// the model has no price.
+func (m *Meter) prompt(model string, size int64) Money {
+	rate, _ := m.tariff.rate(model, time.Now())
+	amount, _ := rate.of(&Usage{PromptCacheMissTokens: promptTokens(size)})
+	return amount
+}
+
 func (m *Meter) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	b := &c.bill
 	if b.meter != nil { // taken by an earlier attempt, which may not be over yet

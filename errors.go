@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -434,11 +435,21 @@ type Attempt struct {
 	// another attempt was to continue it; and whether this attempt continues one.
 	Broke     error
 	Continues bool
+
+	// Hedge: it was sent beside one that was late (see [Hedging]). Lost: another
+	// attempt of the call, on its way at the same time, answered first, and this
+	// one was cancelled; nobody is blamed for it. A hedge that has neither Lost nor
+	// an error nor a bad status has won.
+	Hedge bool
+	Lost  bool
 }
 
-// String is such as "main#1f3a 503 in 0.21s".
+// String is such as "main#1f3a 503 in 0.21s" or "hedge on spare#77b0 200 in 1.10s".
 func (a Attempt) String() string {
 	var b strings.Builder
+	if a.Hedge {
+		b.WriteString("hedge on ")
+	}
 	if a.Account != "" {
 		b.WriteString(a.Account)
 		if a.Key != "" {
@@ -491,6 +502,11 @@ func (as Attempts) String() string {
 		b.WriteString(a.String())
 	}
 	return b.String()
+}
+
+// hedged reports whether there is a hedge among them.
+func (as Attempts) hedged() bool {
+	return slices.ContainsFunc(as, func(a Attempt) bool { return a.Hedge })
 }
 
 // seconds prints a duration the way people read waits: 0.21s, 12.5s, 90s.

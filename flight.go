@@ -348,7 +348,7 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 		return nil, f.err
 	case f.kept != nil:
 		p.leave()
-		c.avoid(f.cache.spared(f.kept.prompt, f.kept.completion, f.kept.amount, f.kept.currency), f.cache.currency)
+		c.spare(f.cache.spared(f.kept.prompt, f.kept.completion, f.kept.amount, f.kept.currency), f.cache.currency)
 		resp = f.kept.response(req)
 	case f.memory != nil:
 		p.leave()
@@ -541,7 +541,7 @@ func (p *passenger) pay() {
 	case spared:
 		prompt, completion := f.call.told()
 		cost := f.call.costs()
-		p.c.avoid(f.cache.spared(prompt, completion, cost.Amount, cost.Currency), f.cache.currency)
+		p.c.spare(f.cache.spared(prompt, completion, cost.Amount, cost.Currency), f.cache.currency)
 	}
 }
 

@@ -61,7 +61,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	w := &watched{c: c, attempt: ctx}
 	w.begin(g.limits, c.tempo, cancel)
 	c.counting(&w.tally)
-	place := c.began()
+	place := c.began(cancel)
 
 	handedUp := false
 	defer func() { // also when next panics
@@ -107,6 +107,9 @@ func (w *watched) cause(err error) error {
 	}
 	if w.c.Context.Err() != nil {
 		return gaveUp(w.c.Context)
+	}
+	if context.Cause(w.attempt) == errLost {
+		return errLost
 	}
 	if w.attempt.Err() == nil && isContextError(err) {
 		return &baseTimeoutError{err}

@@ -131,6 +131,9 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 		check *balanceCheck  // beside the call; nil: none
 	)
 	defer func() { check.end() }()
+	if c.of != nil {
+		had = append(had, c.avoid)
+	}
 	for forbiddens := 0; ; {
 		permit, err := m.acquire(c, req.ContentLength, had)
 		if err != nil {
@@ -140,13 +143,13 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 			if full, ok := err.(*noRoom); ok && !full.sure && last != nil && c.mayTryAgain() {
 				// Nor the 401 itself: others can serve the call, once they have room.
 				discard(last)
-				c.used++
+				c.used.Add(1)
 				return nil, full
 			}
 			if last != nil {
 				return last, nil
 			}
-			if errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
+			if c.of == nil && errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
 				continue
 			}
 			return nil, err
@@ -156,7 +159,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 				permit.finish(c, verdict{outcome: cancelled})
 				return last, nil
 			}
-			c.used++
+			c.used.Add(1)
 			if req, err = c.again(req); err != nil {
 				permit.finish(c, verdict{outcome: cancelled})
 				return last, nil
@@ -166,7 +169,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 			}
 			last = nil
 		}
-		if at := p.checkAt.Load(); check == nil && at != farFuture && time.Now().UnixNano() >= at {
+		if at := p.checkAt.Load(); check == nil && c.of == nil && at != farFuture && time.Now().UnixNano() >= at {
 			check = p.checkBeside(c, next, req)
 		}
 		resp, err := through(next, permit.sign(req), c, permit)
@@ -187,6 +190,9 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 			return resp, nil
 		}
 		settle(resp)
+		if c.beside() {
+			return resp, nil
+		}
 		last = resp
 	}
 }
@@ -454,8 +460,12 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 		}
 		if p := s.take(c, requestBytes, now); p != nil {
 			m.lane.admitted(c)
-			if first != nil {
+			switch {
+			case first == nil:
+			case c.of == nil:
 				m.moved.note(c.conversation, first, s)
+			default:
+				c.move = move{&m.moved, c.conversation, first, s}
 			}
 			return p, nil
 		}

@@ -9,8 +9,9 @@ import (
 
 // Observer is told what happens to calls. Every field may be nil. The functions
 // are called with no lock held, on the goroutine of the call they speak of (the
-// end of a stream: on whichever goroutine ended it), so they must be quick, must
-// not block, and must be safe for concurrent use. They may call Stats.
+// end of a stream: on whichever goroutine ended it; what happens to a hedge: on
+// its own), so they must be quick, must not block, and must be safe for concurrent
+// use. They may call Stats.
 type Observer struct {
 	// CallStart: a call enters the transport.
 	CallStart func(CallStartEvent)
@@ -173,11 +174,11 @@ func (o *observation) finish(c *call, v verdict) {
 	e.Cancelled = v.outcome == cancelled
 	e.Usage = c.spent()
 	e.Cache = c.cacheUse
+	if e.Err == nil {
+		e.Err = c.answer().broken()
+	}
 	c.mu.Lock()
 	e.Cost = c.cost
-	if e.Err == nil {
-		e.Err = c.broke
-	}
 	c.mu.Unlock()
 	for i := range o.watchers {
 		if o.watchers[i].CallEnd != nil {
@@ -259,6 +260,8 @@ func logObserver(l *slog.Logger) Observer {
 				msg = "call cancelled"
 			case e.Err != nil || e.Status >= 400:
 				level, msg = slog.LevelWarn, "call failed"
+			case e.Attempts.hedged():
+				level, msg = slog.LevelInfo, "call answered after hedging"
 			case len(e.Attempts) > 1:
 				level, msg = slog.LevelInfo, "call answered after retrying"
 			}
@@ -291,7 +294,7 @@ func logObserver(l *slog.Logger) Observer {
 		},
 		Attempt: func(e AttemptEvent) {
 			level := slog.LevelDebug
-			if e.Err != nil || e.Status >= 400 {
+			if e.Err != nil && !e.Lost || e.Status >= 400 {
 				level = slog.LevelInfo
 			}
 			if l.Enabled(e.Context, level) {

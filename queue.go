@@ -71,6 +71,9 @@ type waitingRoom struct {
 }
 
 func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	if c.of != nil { // a hedge is sent now or not at all
+		return next.RoundTrip(req)
+	}
 	if c.ticket == 0 { // its place if it must wait, now or after a 429
 		c.ticket = q.tickets.Add(1)
 	}

@@ -132,7 +132,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		err  error
 	)
 	for waits := 0; ; waits++ {
-		c.used++
+		c.used.Add(1)
 		resp, rtErr := next.RoundTrip(req)
 		v := judge(resp, rtErr)
 		switch {

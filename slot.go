@@ -181,7 +181,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		return nil
 	}
 	s.peak = max(s.peak, int(s.inFlight.Add(1)))
-	c.account, c.key, c.ledger = a.name, k.fingerprint, &s.ledger
+	c.account, c.key, c.slot, c.ledger = a.name, k.fingerprint, s, &s.ledger
 	return p
 }
 

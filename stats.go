@@ -13,8 +13,11 @@ type Stats struct {
 	Waiting  int64 // of those, how many wait for room
 	Answered int64 // calls that got a response below 400
 	Failed   int64 // calls that got another response, or an error
-	Attempts int64 // requests sent for calls that have ended
+	Attempts int64 // requests sent for calls that have ended, hedges included
 	Resumed  int64 // answers that were continued, or begun anew, after they broke
+
+	Hedges    int64 // hedges that are over
+	HedgesWon int64 // of those, how many answered first
 
 	RetryBudget float64 // retries left; -1 without a bound
 
@@ -82,6 +85,9 @@ func (t *Transport) Stats() Stats {
 	}
 	if t.cache != nil {
 		s.Cache = t.cache.stats()
+	}
+	if t.hedger != nil {
+		s.Hedges, s.HedgesWon = t.hedger.sent.Load(), t.hedger.won.Load()
 	}
 	if t.breaker != nil {
 		s.Breakers = t.breaker.stats()

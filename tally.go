@@ -87,6 +87,9 @@ func (t *tally) usage() (u Usage, told bool) {
 // maxPrompt is the largest context there is, in tokens.
 const maxPrompt = 1 << 20
 
+// promptTokens is what a request of that size comes to, in tokens.
+func promptTokens(size int64) int { return int(min(max(size, 0)/bytesPerToken, maxPrompt)) }
+
 // used is the usage of an attempt that is over, as far as it is known.
 type used struct {
 	Usage
@@ -110,7 +113,7 @@ func (t *tally) used(c *call, size int64, generation bool, v verdict) (s used, o
 		return s, false
 	}
 	if !t.told {
-		s.PromptCacheMissTokens = int(min(max(size, 0)/bytesPerToken, maxPrompt))
+		s.PromptCacheMissTokens = promptTokens(size)
 		s.PromptTokens = s.PromptCacheMissTokens
 	}
 	s.CompletionTokens = max(s.CompletionTokens, t.events, (t.bytes-t.events*t.least)/bytesPerToken)

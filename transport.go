@@ -38,6 +38,7 @@ type Transport struct {
 	queue   *waitingRoom
 	breaker *breaker // nil: none
 	retrier *retrier // nil: none
+	hedger  *hedger  // nil: none
 	meter   *Meter
 	resumer *resumer // nil: none
 	cache   *cache   // nil: none
@@ -79,6 +80,9 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	if t.queue, err = newWaitingRoom(c.queue); err != nil {
 		return nil, err
 	}
+	if t.meter, err = NewMeter(c.prices); err != nil {
+		return nil, err
+	}
 	if t.base == nil {
 		t.base = newBase(c.maxConcurrency)
 	}
@@ -114,6 +118,12 @@ func NewTransport(opts ...Option) (*Transport, error) {
 			return nil, err
 		}
 		chain = append(chain, layer(t.retrier.do))
+	}
+	if c.hedging != nil {
+		if t.hedger, err = newHedger(*c.hedging, t.meter); err != nil {
+			return nil, err
+		}
+		chain = append(chain, layer(t.hedger.do))
 	}
 	chain = append(chain, layer(t.queue.do))
 	if !c.noBreaker {
