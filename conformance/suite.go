@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T, srv *deepseektest.Server, opts ..
 		{"limits", limitTests()},
 		{"breaker", breakerTests()},
 		{"resume", resumeTests()},
+		{"hedging", hedgingTests()},
 		{"streams", nil},
 	}
 	for _, g := range groups {
