@@ -48,6 +48,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	…         WithMiddleware, the caller's own layers
 	resume    NewResume     an answer that broke goes on (off by default)
 	retry     NewRetry      which outcomes are tried again, when, how often
+	hedge     NewHedge      a second attempt beside one that is late; only WithHedging
 	queue     NewQueue      the waiting room, the only place where calls wait for room
 	breaker   NewBreaker    leaves an endpoint alone that fails
 	limit     NewLimit      calls in flight over everything
@@ -77,6 +78,7 @@ byte, [DONE], a read error, Close, or the end of the context.
 	408, 409, 5xx                               waits, then again                   failure
 	network error, stall, end before data       waits, then again                   failure
 	200 that is not whole JSON                  waits, then again                   failure
+	first data late, with hedging               another account as well         nothing  nothing, if it loses
 	stream breaks after its first data          goes on with WithStreamResume;      failure
 	                                            else TruncatedError or StallError
 	insufficient_system_resource, aborted       as the three lines above            failure
