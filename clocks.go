@@ -70,7 +70,8 @@ type clocks struct {
 	parked  atomic.Bool  // the timer has gone off while nobody did, and is not set
 	over    atomic.Bool  // the answer's finish has been told
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// Guarded by mu.
 	timer *time.Timer // nil once stopped
 	done  bool
 }
