@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/seawall-go/deepseek/internal/memnet"
 )
 
 // bodyLimit is the largest request body, 48 MiB.
@@ -286,8 +288,8 @@ func (x *exchange) abort(reset bool) {
 	}
 	if reset {
 		switch c := conn.(type) {
-		case *memoryConn:
-			c.reset()
+		case *memnet.Conn:
+			c.Reset()
 		case *net.TCPConn:
 			_ = c.SetLinger(0)
 		}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seawall-go/deepseek/internal/memnet"
 )
 
 // A Server is a fake DeepSeek API. It answers chat, prefix and FIM
@@ -81,7 +83,7 @@ func NewServer(opts ...Option) *Server {
 // counts as durably blocked. Create it and close it inside the bubble.
 func NewMemoryServer(opts ...Option) *Server {
 	s := newServer(opts)
-	l := newMemoryListener()
+	l := memnet.Listen()
 	s.dial = l.DialContext
 	s.listen(l)
 	return s
@@ -180,7 +182,7 @@ func Network(servers ...*Server) *http.Transport {
 				return s.dial(ctx, network, addr)
 			}
 		}
-		return nil, refused(addr)
+		return nil, memnet.Refused()
 	})
 	for _, s := range servers {
 		s.mu.Lock()

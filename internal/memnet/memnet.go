@@ -1,4 +1,11 @@
-package deepseektest
+// Package memnet is a network in memory, for servers and clients in a
+// testing/synctest bubble: waiting for one of its connections is durably
+// blocked, and takes no real time.
+//
+// It is buffered, which net.Pipe is not. A write there waits for the reader, and
+// whoever writes may hold a lock of net/http's meanwhile; a bubble's clock stands
+// still while anybody waits for a lock.
+package memnet
 
 import (
 	"context"
@@ -11,28 +18,31 @@ import (
 	"time"
 )
 
-// memoryPort numbers the memory servers of a process, so that each has a URL
-// of its own and Network can tell them apart.
-var memoryPort atomic.Int64
+// lastPort numbers the listeners of a process, so that each has an address of
+// its own.
+var lastPort atomic.Int64
 
-// memoryListener hands the server ends of in-memory connections to Accept.
-type memoryListener struct {
+// Listener is a net.Listener that hands the server ends of connections made by
+// DialContext to Accept.
+type Listener struct {
 	addr  net.Addr
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
 }
 
-func newMemoryListener() *memoryListener {
-	port := int((memoryPort.Add(1)-1)%65535) + 1
-	return &memoryListener{
+// Listen returns a listener with a loopback address.
+func Listen() *Listener {
+	port := int((lastPort.Add(1)-1)%65535) + 1
+	return &Listener{
 		addr:  &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port},
 		conns: make(chan net.Conn),
 		done:  make(chan struct{}),
 	}
 }
 
-func (l *memoryListener) Accept() (net.Conn, error) {
+// Accept waits for a dial.
+func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return c, nil
@@ -41,69 +51,73 @@ func (l *memoryListener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *memoryListener) Close() error {
+// Close refuses further dials. Connections live on.
+func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	return nil
 }
 
-func (l *memoryListener) Addr() net.Addr { return l.addr }
+// Addr is a loopback address that no other listener of the process has.
+func (l *Listener) Addr() net.Addr { return l.addr }
 
-// DialContext connects to the listener; network and addr are ignored.
-func (l *memoryListener) DialContext(ctx context.Context, _, addr string) (net.Conn, error) {
+// DialContext connects to the listener; network and address are ignored.
+func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	up, down := newHalf(), newHalf()
-	client := &memoryConn{in: down, out: up, addr: l.addr}
-	server := &memoryConn{in: up, out: down, addr: l.addr}
+	client := &Conn{in: down, out: up, addr: l.addr}
+	server := &Conn{in: up, out: down, addr: l.addr}
 	select {
 	case <-l.done: // a closed listener refuses, even if Accept has not noticed
-		return nil, refused(addr)
+		return nil, Refused()
 	default:
 	}
 	select {
 	case l.conns <- server:
 		return client, nil
 	case <-l.done:
-		return nil, refused(addr)
+		return nil, Refused()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-func refused(string) error {
+// Refused is the error of a dial that nobody accepts.
+func Refused() error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
 
-// memoryBuffer is what one direction of a connection holds before its writer
-// must wait, like the buffers of a socket.
-const memoryBuffer = 256 << 10
+// Buffer is what one direction of a connection holds before its writer must
+// wait, like the buffers of a socket.
+const Buffer = 256 << 10
 
-// memoryConn is one end of a full-duplex, buffered connection in memory.
-type memoryConn struct {
+// Conn is one end of a full-duplex, buffered connection.
+type Conn struct {
 	in, out *half
 	addr    net.Addr
 }
 
-func (c *memoryConn) Read(p []byte) (int, error)         { return c.in.read(p) }
-func (c *memoryConn) Write(p []byte) (int, error)        { return c.out.write(p) }
-func (c *memoryConn) LocalAddr() net.Addr                { return c.addr }
-func (c *memoryConn) RemoteAddr() net.Addr               { return c.addr }
-func (c *memoryConn) SetReadDeadline(t time.Time) error  { return c.in.deadline(&c.in.reader, t) }
-func (c *memoryConn) SetWriteDeadline(t time.Time) error { return c.out.deadline(&c.out.writer, t) }
+func (c *Conn) Read(p []byte) (int, error)         { return c.in.read(p) }
+func (c *Conn) Write(p []byte) (int, error)        { return c.out.write(p) }
+func (c *Conn) LocalAddr() net.Addr                { return c.addr }
+func (c *Conn) RemoteAddr() net.Addr               { return c.addr }
+func (c *Conn) SetReadDeadline(t time.Time) error  { return c.in.deadline(&c.in.reader, t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.out.deadline(&c.out.writer, t) }
 
-func (c *memoryConn) SetDeadline(t time.Time) error {
+// SetDeadline is both of the others.
+func (c *Conn) SetDeadline(t time.Time) error {
 	_ = c.SetReadDeadline(t)
 	return c.SetWriteDeadline(t)
 }
 
 // Close lets the peer read what is buffered, then io.EOF.
-func (c *memoryConn) Close() error {
+func (c *Conn) Close() error {
 	c.in.shut(&c.in.reader, nil)
 	c.out.shut(&c.out.writer, nil)
 	return nil
 }
 
-// reset lets the peer read what is buffered, then ECONNRESET, as a TCP reset
+// Reset lets the peer read what is buffered, then ECONNRESET, as a TCP reset
 // does on a loopback connection.
-func (c *memoryConn) reset() {
+func (c *Conn) Reset() {
 	c.in.shut(&c.in.reader, syscall.ECONNRESET)
 	c.out.shut(&c.out.writer, syscall.ECONNRESET)
 }
@@ -179,7 +193,7 @@ func (h *half) write(p []byte) (n int, err error) {
 		case len(p) == 0:
 			return n, nil
 		}
-		if room := memoryBuffer - (len(h.buf) - h.off); room > 0 {
+		if room := Buffer - (len(h.buf) - h.off); room > 0 {
 			if h.off > 0 && len(h.buf)+len(p) > cap(h.buf) {
 				h.buf = h.buf[:copy(h.buf, h.buf[h.off:])]
 				h.off = 0
