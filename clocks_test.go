@@ -37,6 +37,7 @@ func TestClocks(t *testing.T) {
 		{"nothing after data", Timeouts{}, streamReply(chunkRole, never), "silence", time.Minute},
 		{"comments after data", Timeouts{}, streamReply(after(chunkRole, beats(keepAlive, 100, 50*time.Second)...)...), "between data", 2 * time.Minute},
 		{"pings after data", Timeouts{}, streamReply(after(chunkRole, beats(ping, 100, 50*time.Second)...)...), "between data", 2 * time.Minute},
+		{"blank lines within an answer", Timeouts{}, jsonReply(after(`{"id":`, beats("\n", 100, 50*time.Second)...)...), "between data", 2 * time.Minute},
 		{"half an answer", Timeouts{}, jsonReply(`{"id":`, never), "silence", time.Minute},
 		{"a body that is not looked at", Timeouts{}, reply(200, "text/plain", nil, "x", never), "silence", time.Minute},
 		{"data after a long queue", Timeouts{}, streamReply(append(beats(keepAlive, 11, 50*time.Second), chunkRole, never)...), "silence", 550*time.Second + time.Minute},

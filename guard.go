@@ -336,7 +336,7 @@ func (w *watched) readAll(length int64) (data []byte, long bool, err error) {
 		if n > 0 {
 			fresh := data[len(data) : len(data)+n]
 			w.heard()
-			if w.dataAt.Load() != 0 || len(bytes.TrimSpace(fresh)) > 0 {
+			if len(bytes.TrimSpace(fresh)) > 0 {
 				w.data()
 			}
 			data = data[:len(data)+n]
