@@ -91,7 +91,7 @@ func (b *streamBody) ended(err error) error {
 		err = &TruncatedError{Reason: "stream ended before its first data (the server gave up on it while it was queued)"}
 	case err == io.EOF:
 		err = &TruncatedError{Reason: "stream ended without finish_reason or [DONE]"}
-	case errors.Is(err, ErrStalled), isContextError(err), errors.Is(err, sse.ErrEventTooLong):
+	case errors.Is(err, ErrStalled), isContextError(err):
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = &TruncatedError{Reason: "stream ended in the middle of an event", Err: err}
 	default:

@@ -355,6 +355,7 @@ func (x *exchange) collapse(f fault, keepAlive []byte) {
 		if every <= 0 {
 			every = 10 * time.Second
 		}
+		x.flush()
 		for x.wait(every) {
 			x.write(keepAlive)
 		}
