@@ -221,7 +221,9 @@ func (a *account) ranOut(c *call, now time.Time) {
 	if later(&a.brokeUntil, now.Add(accountOffFor).UnixNano()) && was != StateOutOfBalance {
 		c.watch.cooldown(CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: "402", For: accountOffFor})
 	}
-	lower(&a.pool.checkAt, a.checkAt.Load())
+	if !a.pool.noBalance {
+		lower(&a.pool.checkAt, a.checkAt.Load())
+	}
 }
 
 // refilled takes the account back: it has money.

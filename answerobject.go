@@ -33,7 +33,7 @@ func readAnswerObject(data []byte) (a *answerObject, ok bool) {
 			a.usage, a.usageAt = present(m.Value), span{m.At, m.At + len(m.Value)}
 		case "choices":
 			for e := jsonscan.Elements(m.Value); e.Next(); choices++ {
-				a.choice(e.Value, m.At+e.At)
+				a.choice(e.Value, m.At+e.Start)
 			}
 		}
 	}

@@ -105,9 +105,9 @@ func (a *account) hasMoney(ctx context.Context, w watchers, next http.RoundTripp
 		Method: http.MethodGet,
 		URL:    balanceURL(like.URL),
 		Host:   like.Host,
-		Header: http.Header{"Authorization": keys[0].bearer, "Accept": {"application/json"}},
+		Header: http.Header{"Accept": {"application/json"}},
 	}).WithContext(ctx)
-	resp, err := next.RoundTrip(req)
+	resp, err := next.RoundTrip(a.pool.auth.sign(req, keys[0]))
 	if err != nil {
 		return false
 	}

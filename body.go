@@ -148,6 +148,65 @@ func (b *body) restock(req *http.Request, get func() (io.ReadCloser, error), len
 	return nil
 }
 
+// form returns req with its body in the form f, to be taken back; changed is
+// false if it has that form already.
+func (b *body) form(req *http.Request, f form) (own *http.Request, kept lent, changed bool, err error) {
+	buf := sniffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	defer func() {
+		if buf.Cap() <= maxSniffer {
+			sniffers.Put(buf)
+		}
+	}()
+	rc, err := b.get()
+	if err == nil {
+		_, err = buf.ReadFrom(rc)
+		_ = rc.Close()
+	}
+	if err != nil {
+		return nil, lent{}, false, fmt.Errorf("deepseek: getting the request body again: %w", err)
+	}
+	data := buf.Bytes()
+	formed, ok := f.apply(data)
+	switch {
+	case !ok:
+		return nil, lent{}, false, &RequestError{Field: "body", Reason: "is not one JSON object"}
+	case len(formed) == len(data) && (len(data) == 0 || &formed[0] == &data[0]):
+		return req, lent{}, false, nil
+	}
+	own, kept = b.lend(req, formed)
+	return own, kept, true, nil
+}
+
+// lent is a body that gives way to another one for a while.
+type lent struct {
+	get     func() (io.ReadCloser, error)
+	current *sentBody
+}
+
+// lend returns req with data as its body, however often it is sent, until the
+// body is taken back.
+func (b *body) lend(req *http.Request, data []byte) (*http.Request, lent) {
+	kept := lent{b.get, b.current}
+	b.get = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	rc, _ := b.get()
+	b.current = &sentBody{ReadCloser: rc}
+	own := *req
+	own.Body, own.GetBody, own.ContentLength, own.TransferEncoding, own.Trailer = b.current, b.get, int64(len(data)), nil, nil
+	return &own, kept
+}
+
+// takeBack undoes lend. If the other body was sent, nobody will read the one that
+// gave way to it. o is what the attempt came to: a refusal may have been sent
+// before, to an account that could not serve it.
+func (b *body) takeBack(kept lent, o outcome) {
+	sent := o != refused || b.current.touched.Load()
+	b.get, b.current = kept.get, kept.current
+	if sent {
+		_ = b.current.Close()
+	}
+}
+
 // abandon closes a body that no transport took charge of.
 func (b *body) abandon() {
 	if b.current != nil && !b.current.touched.Load() {

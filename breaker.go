@@ -125,7 +125,7 @@ func (b *breaker) circuit(model string) *circuit {
 }
 
 func (b *breaker) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	k := b.circuit(c.model)
+	k := b.circuit(c.hostModel())
 	seq := k.lane.seq.Load()
 	t, err := k.allow(c, seq)
 	if err != nil {
@@ -176,7 +176,7 @@ type ticket struct{ generation uint64 }
 type circuit struct {
 	breaker *breaker
 	model   string
-	lane    lane // calls that wait while recovering
+	lane    lane // calls that wait while recovering; while open, those that wait for another endpoint as well
 
 	// Guarded by mu.
 	mu         sync.Mutex
@@ -204,13 +204,13 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 		defer k.mu.Unlock()
 		p := k.breaker.policy
 		if c.of != nil && k.state != "" && k.state != BreakerClosed {
-			return ticket{}, k.openError(0) // what is let through now is for calls that have nothing else
+			return ticket{}, k.openError(seq, time.Now(), 0) // what is let through now is for calls that have nothing else
 		}
 		switch k.state {
 		case BreakerOpen:
 			now := time.Now()
 			if in := k.until.Sub(now); in > 0 {
-				return ticket{}, k.openError(in)
+				return ticket{}, k.openError(seq, now, in)
 			}
 			change = k.to(BreakerHalfOpen)
 			k.proven, k.probes = 0, k.probes[:0]
@@ -226,7 +226,7 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 				if len(k.probes) > 0 {
 					in -= now.Sub(k.probes[0])
 				}
-				return ticket{}, k.openError(in)
+				return ticket{}, k.openError(seq, now, in)
 			}
 			k.probes = append(k.probes, now)
 		case BreakerRecovering:
@@ -243,8 +243,9 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 
 func (k *circuit) describe() string { return k.breaker.name + " is recovering from an outage" }
 
-func (k *circuit) openError(in time.Duration) error {
-	return &CircuitOpenError{Endpoint: k.breaker.name, Model: k.model, RetryIn: in}
+func (k *circuit) openError(seq uint64, now time.Time, in time.Duration) error {
+	return &CircuitOpenError{Endpoint: k.breaker.name, Model: k.model, RetryIn: in,
+		end: noRoom{lane: &k.lane, seq: seq, what: k.describe, look: now.Add(in)}}
 }
 
 // done takes in what became of a call that was let pass.
@@ -266,9 +267,9 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 	default:
 		change = k.count(o)
 	}
-	recovering := k.state == BreakerRecovering || change != nil
+	perhaps := k.state == BreakerHalfOpen || k.state == BreakerRecovering || change != nil
 	k.mu.Unlock()
-	if recovering {
+	if perhaps {
 		k.lane.room()
 	}
 	c.watch.breaker(change)

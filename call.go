@@ -14,7 +14,7 @@ import (
 type call struct {
 	context.Context // the caller's
 
-	model  string // "model" of the body; empty if none was found
+	model  string // "model" of the body, or what the call fell back to; empty if none was found
 	stream bool   // the body asks for a stream
 	known  bool   // model and stream are set: the body need not be read for them
 
@@ -39,6 +39,14 @@ type call struct {
 
 	// Set by retry, for others that make further attempts.
 	retry *retrier // nil: there is none
+	paid  int      // attempts that its budget has paid for
+
+	// Set by the route for the endpoint that is being tried, and left as they
+	// are for the one that answered.
+	endpoint *endpoint // nil where no transport or route has set it
+	alias    string    // its own name of the model; empty: the same
+
+	fellBack bool // model is not the one that was asked for
 
 	// Set by the pool for the attempt under way.
 	account string
@@ -52,10 +60,6 @@ type call struct {
 	tempo     *tempo // whose clock between data to go by; nil: nobody's
 	wantsHalf bool   // an answer that is no stream and was broken off goes up as it is
 	continues bool   // the attempt under way continues an answer
-
-	// noPrefix is set by whoever knows where the attempt under way goes: to a
-	// place without DeepSeek's prefix completion.
-	noPrefix bool
 
 	candidates [candidatesMost]Candidate // what the pool chooses among
 
@@ -129,6 +133,7 @@ func (c *call) hedge() *call {
 	return &call{
 		Context: c.Context, model: c.model, stream: c.stream, known: true, conversation: c.conversation, entered: true,
 		watch: c.watch, maxAttempts: c.maxAttempts, race: c.race, of: c, avoid: c.slot,
+		retry: c.retry, endpoint: c.endpoint, fellBack: c.fellBack,
 	}
 }
 
@@ -139,6 +144,7 @@ func (c *call) wonBy(h *call) {
 	c.mu.Unlock()
 	if h != nil {
 		c.account, c.key, c.slot, c.ledger = h.account, h.key, h.slot, h.ledger
+		c.endpoint, c.alias = h.endpoint, h.alias
 		h.move.note()
 	}
 }
@@ -175,6 +181,45 @@ func (c *call) hasAttempt() bool {
 // this one is not to go on elsewhere if it fails.
 func (c *call) beside() bool { return c.of != nil || c.race.hedged() }
 
+// hostModel is the model by the name that the endpoint under way has for it.
+func (c *call) hostModel() string {
+	if c.alias != "" {
+		return c.alias
+	}
+	return c.model
+}
+
+// atDeepSeek reports whether the endpoint that was tried last is DeepSeek itself,
+// so that it has prefix completion, say, and DeepSeek's prices.
+func (c *call) atDeepSeek() bool { return c.endpoint == nil || c.endpoint.deepSeek }
+
+// budget is what pays for further attempts; nil: no bound.
+func (c *call) budget() *budget {
+	if c.retry == nil {
+		return nil
+	}
+	return c.retry.budget
+}
+
+// pay takes the price of one more attempt from the budget, if it has that much.
+func (c *call) pay() bool {
+	if budget := c.budget(); budget != nil {
+		if !budget.take() {
+			return false
+		}
+		c.paid++
+	}
+	return true
+}
+
+// unpay gives the price of an attempt back that was not made after all.
+func (c *call) unpay() {
+	if budget := c.budget(); budget != nil {
+		budget.refund(1)
+		c.paid--
+	}
+}
+
 // again returns a fresh request for the next attempt. The last one is not
 // reused: its transport may still be reading from it.
 func (c *call) again(req *http.Request) (*http.Request, error) { return c.body.rewind(req) }
@@ -182,7 +227,15 @@ func (c *call) again(req *http.Request) (*http.Request, error) { return c.body.r
 // began notes that an attempt is being sent and returns its place in the trail.
 // abort ends it, should another attempt of the call answer first.
 func (c *call) began(abort context.CancelCauseFunc) int {
-	place := c.owner().enlist(Attempt{Account: c.account, Key: c.key, Hedge: c.of != nil, Wait: c.waited, Continues: c.continues})
+	c.letIn()
+	a := Attempt{
+		Account: c.account, Key: c.key, Model: c.hostModel(), Fallback: c.fellBack, Hedge: c.of != nil,
+		Wait: c.waited, Continues: c.continues,
+	}
+	if c.endpoint != nil {
+		a.Endpoint = c.endpoint.label
+	}
+	place := c.owner().enlist(a)
 	c.waited = 0
 	c.race.began(c, abort)
 	return place

@@ -24,8 +24,8 @@ import (
 // what it learned of the accounts hold for the calls that go through it.
 type Client struct {
 	transport *Transport
-	// official says that requests go to DeepSeek itself, or to a stand-in on
-	// loopback, so that its rules hold.
+	// official says that requests are written for DeepSeek itself, the first of
+	// the endpoints, or for a stand-in on loopback, so that its rules hold.
 	official bool
 }
 
@@ -36,7 +36,7 @@ func New(opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{transport: t, official: isDeepSeek(t.baseURL.Hostname())}, nil
+	return &Client{transport: t, official: t.endpoints[0].deepSeek}, nil
 }
 
 // Transport returns the client's transport, for its Stats, its accounts, or to
@@ -101,7 +101,7 @@ func (c *Client) send(ctx context.Context, method, path, model string, body []by
 	if body != nil {
 		content = bytes.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.transport.endpointURL(path), content)
+	req, err := http.NewRequestWithContext(ctx, method, c.transport.endpoints[0].url(path), content)
 	if err != nil {
 		return nil, nil, &CallError{Err: err}
 	}

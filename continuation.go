@@ -98,7 +98,7 @@ func (k *continuation) refusal() error {
 	switch {
 	case k.no != nil:
 		return k.no
-	case k.call.noPrefix:
+	case k.noPrefix():
 		return refusal("where it came from there is no prefix completion")
 	}
 	if k.asked == nil && k.askedNo == nil {
@@ -300,7 +300,7 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 	case err != nil:
 	case resp.StatusCode >= 300:
 		err = errorFromResponse(resp, nil)
-	case c.noPrefix && body != nil:
+	case k.noPrefix() && body != nil:
 		discard(resp)
 		err = refusal("it was sent to where there is no prefix completion")
 	default:
@@ -308,6 +308,10 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 	}
 	return nil, k.unsend(cause, err)
 }
+
+// noPrefix reports whether the attempt under way goes, or the last one went, to
+// a place without DeepSeek's prefix completion.
+func (k *continuation) noPrefix() bool { return !k.by.policy.AnyHost && !k.call.atDeepSeek() }
 
 // roundTrip sends a request. While a breaker is open, or no account fit for use,
 // it waits: there is half an answer to lose.

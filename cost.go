@@ -100,7 +100,8 @@ func (l *ledger) spend() Spend {
 //
 // An attempt costs what the usage says that its answer told, at the price of
 // the model asked for; of the model that the answer names, if the other has no
-// price. The price is that of the moment at which a stream brought its first
+// price. At an [Endpoint] that is not DeepSeek itself it is the price of that
+// endpoint's own name for the model, or unknown. The price is that of the moment at which a stream brought its first
 // data, or any other answer was whole. Which moment DeepSeek goes by is not
 // documented; a guide by somebody else says that it is when the tokens are
 // processed.
@@ -151,7 +152,7 @@ func (m *Meter) do(next http.RoundTripper, c *call, req *http.Request) (*http.Re
 	if b.meter != nil { // taken by an earlier attempt, which may not be over yet
 		b = new(bill)
 	}
-	*b = bill{meter: m, ledger: c.ledger, size: req.ContentLength, generation: isGeneration(req.URL.Path)}
+	*b = bill{meter: m, ledger: c.ledger, model: c.hostModel(), foreign: !c.atDeepSeek(), size: req.ContentLength, generation: isGeneration(req.URL.Path)}
 	return through(next, req, c, b)
 }
 
@@ -162,7 +163,9 @@ type bill struct {
 	tally  *tally
 	at     time.Time
 
-	size       int64 // of the request, bytes
+	model      string // as the endpoint calls it
+	foreign    bool   // the endpoint is not DeepSeek itself
+	size       int64  // of the request, bytes
 	generation bool
 }
 
@@ -186,8 +189,8 @@ func (b *bill) finish(c *call, v verdict) {
 		Attempts: 1, CacheHitTokens: int64(u.PromptCacheHitTokens), CacheMissTokens: int64(u.PromptCacheMissTokens),
 		OutputTokens: int64(u.CompletionTokens),
 	}
-	rate, known := b.meter.tariff.rate(c.model, b.at)
-	if !known {
+	rate, known := b.meter.tariff.rate(b.model, b.at)
+	if !known && !b.foreign {
 		rate, known = b.meter.tariff.rate(u.model, b.at)
 	}
 	if known {

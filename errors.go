@@ -34,6 +34,8 @@ var (
 	ErrCircuitOpen = errors.New("deepseek: circuit open")
 	// ErrNoAccount: no account or key is usable; nothing was sent.
 	ErrNoAccount = errors.New("deepseek: no usable account")
+	// ErrNoEndpoint: none of several endpoints can take the call; nothing was sent.
+	ErrNoEndpoint = errors.New("deepseek: no endpoint")
 	// ErrQueueFull: the call could not wait for room: the waiting room is full,
 	// its time is up, or the call's deadline is nearer than its turn.
 	ErrQueueFull = errors.New("deepseek: queue full")
@@ -230,6 +232,8 @@ type CircuitOpenError struct {
 	Endpoint string        // name of the endpoint
 	Model    string        // model whose breaker is open; empty if none was named
 	RetryIn  time.Duration // until the next probe is let through
+
+	end noRoom // where its end is told, for calls that wait for another endpoint as well
 }
 
 func (e *CircuitOpenError) Error() string {
@@ -255,6 +259,7 @@ type NoAccountError struct {
 	RetryIn time.Duration
 
 	causes []error
+	end    noRoom // as that of CircuitOpenError
 }
 
 // Unwrap returns what put the accounts aside: ErrInsufficientBalance,
@@ -277,6 +282,73 @@ func (e *NoAccountError) Error() string {
 
 // Is matches ErrNoAccount.
 func (e *NoAccountError) Is(target error) bool { return target == ErrNoAccount }
+
+// NoEndpointError is a call that none of several endpoints can take. It matches
+// [ErrNoEndpoint]; [ErrInvalidRequest] if none of them serves such calls; and
+// what the refusals of the endpoints match.
+type NoEndpointError struct {
+	Model  string
+	Path   string
+	Reason string // what is wrong with each endpoint
+	// RetryIn is the time until one of them may be tried again; 0 if unknown.
+	RetryIn time.Duration
+
+	causes []error
+}
+
+// noEndpoint is the error for a call that was refused so. One endpoint's own
+// error says it all if there is no other that serves such calls.
+func noEndpoint(model, path string, refusals []declined) error {
+	e := &NoEndpointError{Model: model, Path: path}
+	var reasons []string
+	for _, r := range refusals {
+		if r.err == nil {
+			reasons = append(reasons, r.endpoint.name+": does not have "+r.lacks)
+			continue
+		}
+		reasons = append(reasons, r.endpoint.name+": "+strings.TrimPrefix(r.err.Error(), "deepseek: "))
+		e.causes = append(e.causes, r.err)
+		if in := retryIn(r.err); in > 0 && (e.RetryIn == 0 || in < e.RetryIn) {
+			e.RetryIn = in
+		}
+	}
+	if len(e.causes) == 1 {
+		return e.causes[0]
+	}
+	e.Reason = strings.Join(reasons, "; ")
+	if len(refusals) == 0 {
+		e.Reason = "there is none of the name that was asked for"
+	}
+	return e
+}
+
+// retryIn is when a refusal may end; 0 if unknown.
+func retryIn(err error) time.Duration {
+	var (
+		open *CircuitOpenError
+		none *NoAccountError
+	)
+	switch {
+	case errors.As(err, &open):
+		return open.RetryIn
+	case errors.As(err, &none):
+		return none.RetryIn
+	}
+	return 0
+}
+
+func (e *NoEndpointError) Error() string {
+	s := "deepseek: no endpoint takes " + orElse(e.Model, e.Path)
+	return s + ": " + e.Reason
+}
+
+// Is matches ErrNoEndpoint and, if no endpoint serves such calls, ErrInvalidRequest.
+func (e *NoEndpointError) Is(target error) bool {
+	return target == ErrNoEndpoint || target == ErrInvalidRequest && len(e.causes) == 0
+}
+
+// Unwrap returns the refusals of the endpoints that serve such calls.
+func (e *NoEndpointError) Unwrap() []error { return e.causes }
 
 // QueueFullError is a call that could not wait for room. It matches
 // [ErrQueueFull].
@@ -373,7 +445,7 @@ func (e *TruncatedError) Unwrap() error {
 // was sent.
 type OriginError struct {
 	Got  string // scheme://host:port of the request
-	Want string // scheme://host:port that the keys belong to
+	Want string // scheme://host:port that the keys belong to; several are joined by " or "
 }
 
 func (e *OriginError) Error() string {
@@ -423,8 +495,11 @@ func badConfig(field string, value any, reason string) error {
 
 // Attempt is one request that was sent for a call.
 type Attempt struct {
+	Endpoint string        // endpoint's name; empty if there is only one
 	Account  string        // account's name; empty without a pool
 	Key      string        // fingerprint of the key, never the key
+	Model    string        // what the endpoint was asked for, by its own name; empty if the request named none
+	Fallback bool          // Model is one that the call fell back to
 	Status   int           // HTTP status; 0 if there was no response
 	Err      error         // why there was no complete response; nil if there was
 	Wait     time.Duration // slept or queued before it
@@ -450,12 +525,18 @@ func (a Attempt) String() string {
 	if a.Hedge {
 		b.WriteString("hedge on ")
 	}
+	if a.Endpoint != "" {
+		b.WriteString(a.Endpoint + " ")
+	}
 	if a.Account != "" {
 		b.WriteString(a.Account)
 		if a.Key != "" {
 			b.WriteString("#" + a.Key)
 		}
 		b.WriteByte(' ')
+	}
+	if a.Fallback {
+		b.WriteString(a.Model + " ")
 	}
 	switch {
 	case a.Err != nil:

@@ -76,7 +76,7 @@ func (f *fragment) scan(data []byte) bool {
 		case "choices":
 			e := jsonscan.Elements(m.Value)
 			for e.Next() {
-				if !f.choice(e.Value, m.At+e.At) {
+				if !f.choice(e.Value, m.At+e.Start) {
 					return false
 				}
 			}
@@ -219,7 +219,7 @@ func (s *seam) join(dst, data []byte, ch changes) []byte {
 			}
 		case "choices":
 			for e := jsonscan.Elements(m.Value); e.Next(); {
-				s.choice(e.Value, m.At+e.At, ch)
+				s.choice(e.Value, m.At+e.Start, ch)
 			}
 		}
 	}

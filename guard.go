@@ -212,7 +212,8 @@ func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open
 // redacted is an error's text without the key that req was sent with, should the
 // server repeat it.
 func redacted(req *http.Request, text []byte) []byte {
-	for _, secret := range []string{strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "), req.Header.Get("X-Api-Key")} {
+	for _, name := range keyHeaders {
+		secret := strings.TrimPrefix(req.Header.Get(name), "Bearer ")
 		if len(secret) >= 8 && bytes.Contains(text, []byte(secret)) {
 			text = bytes.ReplaceAll(text, []byte(secret), []byte("#"+fingerprint(secret)))
 		}

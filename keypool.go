@@ -78,6 +78,10 @@ type Pool struct {
 	strategy Strategy
 	homing   bool // the strategy may ask for a conversation's account
 
+	prefix    string // of the names given by default; empty: "account-"
+	auth      Auth
+	noBalance bool // the host does not tell an account's balance
+
 	accounts atomic.Pointer[[]*account] // replaced, never changed
 
 	mu     sync.Mutex // held to change the pool
@@ -91,11 +95,14 @@ type Pool struct {
 // NewPool returns a pool of accounts that s chooses among; nil stands for
 // [Affinity]. It refuses an account without a key, and one whose name or key is
 // there already.
-func NewPool(s Strategy, accounts ...Account) (*Pool, error) {
+func NewPool(s Strategy, accounts ...Account) (*Pool, error) { return newPool(&Pool{}, s, accounts) }
+
+func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 	if s == nil {
 		s = Affinity{}
 	}
-	p := &Pool{strategy: s, homing: true, byName: map[string]*account{}, byKey: map[string]*account{}}
+	p.strategy, p.homing = s, true
+	p.byName, p.byKey = map[string]*account{}, map[string]*account{}
 	switch s.(type) {
 	case RoundRobin, LeastLoaded:
 		p.homing = false
@@ -124,7 +131,7 @@ func (p *Pool) Middleware() Middleware { return layer(p.do) }
 
 func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	var (
-		m     = p.model(c.model)
+		m     = p.model(c.hostModel())
 		last  *http.Response // of an account or key that could not serve this call
 		had   []*slot        // that said 429 to this call
 		busy  *http.Response // the 429, if one did
@@ -224,7 +231,7 @@ func (p *Pool) enlist(a Account) (*account, error) {
 	name := a.Name
 	if name == "" {
 		p.named++
-		name = "account-" + strconv.Itoa(p.named)
+		name = cmp.Or(p.prefix, "account-") + strconv.Itoa(p.named)
 	}
 	field := "Account " + strconv.Quote(name)
 	switch {
@@ -284,7 +291,7 @@ func (p *Pool) setAccounts(accounts []*account) {
 	p.accounts.Store(&accounts)
 	for _, m := range p.models.all() {
 		m.bench.Store(newBench(m, m.bench.Load(), accounts))
-		m.lane.room()
+		m.returned()
 	}
 }
 
@@ -386,8 +393,15 @@ type modelPool struct {
 	cursor atomic.Uint32
 	thaw   atomic.Int64 // the next time at which a slot put aside is due to come back
 	lane   lane
+	back   lane // calls that no account can take, and that wait for another endpoint as well
 	moved  moves
 	pace   pace
+}
+
+// returned says that an account may be usable again.
+func (m *modelPool) returned() {
+	m.lane.room()
+	m.back.room()
 }
 
 // bench is the accounts' slots, and which of them are worth asking.
@@ -577,6 +591,7 @@ func (m *modelPool) nextThaw(now time.Time) time.Time {
 func (m *modelPool) refusal(seq uint64, now time.Time) error {
 	b := m.bench.Load()
 	anyFull, anyCooling := false, false
+	backSeq := m.back.seq.Load()
 	soonest := farFuture // that one put aside comes back
 	counts := map[State]int{}
 	for _, s := range b.slots {
@@ -600,8 +615,10 @@ func (m *modelPool) refusal(seq uint64, now time.Time) error {
 		return e
 	}
 	e := &NoAccountError{Model: m.model, Reason: reasons(counts), causes: causes(counts)}
+	e.end = noRoom{lane: &m.back, seq: backSeq, what: m.describe}
 	if soonest != farFuture {
 		e.RetryIn = time.Duration(soonest - now.UnixNano())
+		e.end.look = time.Unix(0, soonest)
 	}
 	return e
 }

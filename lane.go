@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,9 @@ import (
 // when it gives up, or when something else stops it. So the line is in order
 // of arrival, room is never promised to a call that has gone, and there is at
 // most one vain try for each time that the room runs out.
+//
+// A call that could go to several places stands in the lines of all of them,
+// in each by its time of arrival, and goes to whichever wakes it first.
 type lane struct {
 	seq  atomic.Uint64 // counts the times that there may have been room
 	busy atomic.Bool   // somebody waits or tries
@@ -29,10 +33,23 @@ type lane struct {
 	samples int
 }
 
-// waiter is a call's place in a lane.
+// waiter is a call's place in one lane or several.
 type waiter struct {
 	ticket uint64
 	ready  chan struct{}
+	by     atomic.Pointer[lane] // which lane woke it; nobody, if it has given up
+}
+
+// nobody is the lane of waiters that no lane may wake any more.
+var nobody = new(lane)
+
+// wake wakes the waiter, unless it was woken by another lane or has gone.
+func (w *waiter) wake(l *lane) bool {
+	if !w.by.CompareAndSwap(nil, l) {
+		return false
+	}
+	close(w.ready)
+	return true
 }
 
 // noRoom says that a call was not sent because there is no room for it now.
@@ -43,23 +60,71 @@ type noRoom struct {
 	what func() string // what there is no room in, for people
 	look time.Time     // worth looking again then, whatever happens before; zero: not known
 	sure bool          // nothing can happen before
+	also *noRoom       // room there would do as well
 }
 
-func (e *noRoom) Error() string { return "deepseek: no room: " + e.what() }
+func (e *noRoom) Error() string { return "deepseek: no room: " + e.describe() }
+
+// describe says what the call waits for.
+func (e *noRoom) describe() string {
+	text := e.what()
+	for r := e.also; r != nil; r = r.also {
+		text += ", or " + r.what()
+	}
+	return text
+}
 
 // Is matches ErrQueueFull: without a waiting room, no room is the end.
 func (e *noRoom) Is(target error) bool { return target == ErrQueueFull }
+
+// names reports whether l is one of the lanes.
+func (e *noRoom) names(l *lane) bool {
+	for r := e; r != nil; r = r.also {
+		if r.lane == l {
+			return true
+		}
+	}
+	return false
+}
+
+// or is e with the places that other names. Both may be nil.
+func (e *noRoom) or(other *noRoom) *noRoom {
+	if e == nil {
+		return other
+	}
+	end := e
+	for end.also != nil {
+		end = end.also
+	}
+	for other != nil {
+		next := other.also
+		other.also = nil
+		if !e.names(other.lane) {
+			end.also = other
+			end = other
+		}
+		other = next
+	}
+	return e
+}
 
 // admits reports whether c may look for room: nobody is before it.
 func (l *lane) admits(c *call) bool { return c.baton == l || !l.busy.Load() }
 
 // admitted says that c has got its room.
 func (l *lane) admitted(c *call) {
-	if c.baton != l {
-		return
+	if c.baton == l {
+		c.letIn()
 	}
-	c.baton = nil
-	l.pass(true)
+}
+
+// letIn hands on the baton of a call that has got room, be it in another place
+// than the one whose lane woke it.
+func (c *call) letIn() {
+	if l := c.baton; l != nil {
+		c.baton = nil
+		l.pass(true)
+	}
 }
 
 // room says that there may be room now.
@@ -77,13 +142,14 @@ func (l *lane) room() {
 	l.wakeFirst()
 }
 
-// wakeFirst gives the baton to the first in line. l.mu is held.
+// wakeFirst gives the baton to the first in line whom no other lane has woken.
+// l.mu is held.
 func (l *lane) wakeFirst() {
-	l.again = false
-	l.trying = len(l.line) > 0
-	if l.trying {
-		close(l.line[0].ready)
+	l.again, l.trying = false, false
+	for len(l.line) > 0 && !l.trying {
+		first := l.line[0]
 		l.line = slices.Delete(l.line, 0, 1)
+		l.trying = first.wake(l)
 	}
 	l.busy.Store(l.trying)
 }
@@ -129,21 +195,12 @@ func (l *lane) measure(now time.Time) {
 // paceSamples is how many moves of the line make its pace worth believing.
 const paceSamples = 4
 
-// join puts a call in line. It returns its place and a guess of how long it
-// will wait; 0 if there is nothing to go by.
-func (l *lane) join(ticket, seq uint64, keepBaton bool) (*waiter, time.Duration) {
-	w := &waiter{ticket: ticket, ready: make(chan struct{})}
+// join puts a waiter in line. It returns a guess of how long it will wait; 0 if
+// there is nothing to go by.
+func (l *lane) join(w *waiter, seq uint64, keepBaton bool) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(l.line, ticket, func(w *waiter, t uint64) int {
-		switch {
-		case w.ticket < t:
-			return -1
-		case w.ticket > t:
-			return 1
-		}
-		return 0
-	})
+	i := l.find(w.ticket)
 	l.line = slices.Insert(l.line, i, w)
 	l.busy.Store(true)
 	if keepBaton { // it tried in vain: the baton comes back with it
@@ -154,24 +211,69 @@ func (l *lane) join(ticket, seq uint64, keepBaton bool) (*waiter, time.Duration)
 	case l.again, l.seq.Load() != seq:
 		l.wakeFirst()
 	}
-	var guess time.Duration
 	if i > 0 && l.samples >= paceSamples { // the first always tries: the pace may be an old one
-		guess = l.pace * time.Duration(i)
+		return l.pace * time.Duration(i)
 	}
-	return w, guess
+	return 0
 }
 
-// leave takes a waiter out of the line. It is false if the waiter was woken
-// already, and so has the baton.
-func (l *lane) leave(w *waiter) bool {
+// find returns the place in line of the first whose ticket is not before the
+// given one. l.mu is held.
+func (l *lane) find(ticket uint64) int {
+	i, _ := slices.BinarySearchFunc(l.line, ticket, func(w *waiter, t uint64) int { return cmp.Compare(w.ticket, t) })
+	return i
+}
+
+// leave takes a waiter that this lane did not wake out of the line.
+func (l *lane) leave(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, other := range l.line {
-		if other == w {
+	for i := l.find(w.ticket); i < len(l.line) && l.line[i].ticket == w.ticket; i++ {
+		if l.line[i] == w {
 			l.line = slices.Delete(l.line, i, i+1)
-			l.busy.Store(l.trying || len(l.line) > 0)
-			return true
+			break
 		}
 	}
-	return false
+	l.busy.Store(l.trying || len(l.line) > 0)
+}
+
+// join puts the call in every line that full names, first in the one whose
+// baton it brings back. It returns a guess of how long it will wait; 0 if there
+// is nothing to go by.
+func (w *waiter) join(full *noRoom, baton *lane, now time.Time) time.Duration {
+	least := forever
+	enter := func(r *noRoom) {
+		guess := r.lane.join(w, r.seq, r.lane == baton)
+		if r.sure {
+			guess = max(guess, r.look.Sub(now))
+		}
+		least = min(least, guess)
+	}
+	for r := full; r != nil; r = r.also {
+		if r.lane == baton {
+			enter(r)
+		}
+	}
+	for r := full; r != nil; r = r.also {
+		if r.lane != baton && w.by.Load() == nil {
+			enter(r)
+		}
+	}
+	return least
+}
+
+// leave takes the call out of all lines. If one of the lanes has woken it, that
+// baton is returned.
+func (w *waiter) leave(full *noRoom) *lane {
+	w.by.CompareAndSwap(nil, nobody)
+	by := w.by.Load()
+	for r := full; r != nil; r = r.also {
+		if r.lane != by {
+			r.lane.leave(w)
+		}
+	}
+	if by == nobody {
+		return nil
+	}
+	return by
 }

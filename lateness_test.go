@@ -10,7 +10,7 @@ import (
 )
 
 // spread is a time to first data such as a server has it, about 1 s.
-func spread(r *rand.Rand) time.Duration {
+func scattered(r *rand.Rand) time.Duration {
 	return time.Duration(float64(time.Second) * (0.5 + r.ExpFloat64()/2))
 }
 
@@ -19,7 +19,7 @@ func TestLatenessLearnsThePercentile(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
 		all := make([]time.Duration, 100_000)
 		for i := range all {
-			all[i] = spread(r)
+			all[i] = scattered(r)
 		}
 		slices.Sort(all)
 		want := all[int(q*float64(len(all)))]
@@ -27,7 +27,7 @@ func TestLatenessLearnsThePercentile(t *testing.T) {
 		var p lateness
 		beyond, n := 0, 0
 		for i := range 20_000 {
-			d := spread(r)
+			d := scattered(r)
 			if late := time.Duration(p.late.Load()); i > 5000 {
 				n++
 				if d > late {
@@ -75,7 +75,7 @@ func TestLatenessFollowsAChangeOfSpeed(t *testing.T) {
 	var p lateness
 	steady := func(n int, factor float64) {
 		for range n {
-			p.add(time.Duration(factor*float64(spread(r))), 0.95, 100)
+			p.add(time.Duration(factor*float64(scattered(r))), 0.95, 100)
 		}
 	}
 	late := func() float64 { return time.Duration(p.late.Load()).Seconds() }

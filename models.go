@@ -67,7 +67,8 @@ func (m *Model) encode(w *jsonWriter) {
 	o.end()
 }
 
-// Models lists the models there are.
+// Models lists the models there are at DeepSeek, or at the endpoint of
+// [OnEndpoint], by that endpoint's own names.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	var list struct {
 		data  []Model

@@ -24,6 +24,8 @@ type Observer struct {
 	Wait func(WaitEvent)
 	// Resume: an answer that broke is about to be continued, or is not.
 	Resume func(ResumeEvent)
+	// Fallback: a call goes on with another model than the one asked for.
+	Fallback func(FallbackEvent)
 	// Cooldown: an account or key is put aside, or comes back.
 	Cooldown func(CooldownEvent)
 	// Limit: the learned limit of an account and model has changed.
@@ -80,6 +82,13 @@ type ResumeEvent struct {
 	Kept    int   // characters of content and reasoning that had come; 0: the answer begins anew
 	Attempt int   // which of the call's attempts is to bring the rest; 0: none
 	Refused error // why the answer is not continued, or what came of trying
+}
+
+// FallbackEvent is a call that goes on with another model.
+type FallbackEvent struct {
+	Context  context.Context
+	From, To string // models
+	Cause    string // such as "fault" or "refused"
 }
 
 // CooldownEvent is an account or key that is put aside or comes back.
@@ -211,6 +220,14 @@ func (w watchers) resume(e ResumeEvent) {
 	}
 }
 
+func (w watchers) fallback(c *call, from string, v verdict) {
+	for i := range w {
+		if w[i].Fallback != nil {
+			w[i].Fallback(FallbackEvent{Context: c.Context, From: from, To: c.model, Cause: v.outcome.String()})
+		}
+	}
+}
+
 func (w watchers) cooldown(e CooldownEvent) {
 	for i := range w {
 		if w[i].Cooldown != nil {
@@ -317,6 +334,10 @@ func logObserver(l *slog.Logger) Observer {
 				attrs = append(attrs, slog.Int("attempt", e.Attempt))
 			}
 			l.LogAttrs(e.Context, level, msg, attrs...)
+		},
+		Fallback: func(e FallbackEvent) {
+			l.LogAttrs(e.Context, slog.LevelWarn, "falling back to another model", slog.String("from", e.From),
+				slog.String("to", e.To), slog.String("cause", e.Cause))
 		},
 		Cooldown: func(e CooldownEvent) {
 			level := slog.LevelWarn

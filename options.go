@@ -80,6 +80,21 @@ func WithBaseURL(url string) Option {
 	return optionFunc(func(c *config) error { c.baseURL = url; return nil })
 }
 
+// WithEndpoints adds endpoints, each with accounts of its own, for calls to fail
+// over to: see [Endpoint]. Requests are addressed to any of them, the typed
+// client's to the first. It stands in place of [WithBaseURL], [WithAPIKeys] and
+// [WithAccounts], which make one endpoint, and of the environment. Default: that
+// one endpoint.
+func WithEndpoints(endpoints ...Endpoint) Option {
+	return optionFunc(func(c *config) error {
+		if len(endpoints) == 0 {
+			return badConfig("Endpoints", "", "must hold at least one endpoint")
+		}
+		c.endpoints = append(c.endpoints, endpoints...)
+		return nil
+	})
+}
+
 // How many calls at a time.
 
 // WithMaxConcurrency limits the calls in flight over all accounts and models.
@@ -119,7 +134,7 @@ func WithRetry(r Retry) Option {
 }
 
 // WithoutRetry makes one attempt only, apart from going on to another key or
-// account when one was refused.
+// account when one was refused, and to another endpoint when one has failed.
 func WithoutRetry() Option {
 	return optionFunc(func(c *config) error { c.noRetry = true; return nil })
 }
@@ -142,13 +157,22 @@ func WithHedging(h Hedging) Option {
 	return optionFunc(func(c *config) error { c.hedging = &h; return nil })
 }
 
-// WithBreaker says when the endpoint is left alone. Default: the zero
+// WithFallbackModels has other models answer where the one that was asked for
+// cannot, and the response tell of it: see [NewFallback]. Default: none.
+func WithFallbackModels(models map[string][]string) Option {
+	return optionFunc(func(c *config) (err error) {
+		c.fallback, err = newFallback(models)
+		return err
+	})
+}
+
+// WithBreaker says when an endpoint is left alone. Default: the zero
 // [Breaker], which opens for 5 s when half of at least 20 calls in 30 s fail, or 20 in a row.
 func WithBreaker(b Breaker) Option {
 	return optionFunc(func(c *config) error { c.breaker, c.noBreaker = b, false; return nil })
 }
 
-// WithoutBreaker never leaves the endpoint alone.
+// WithoutBreaker never leaves an endpoint alone.
 func WithoutBreaker() Option {
 	return optionFunc(func(c *config) error { c.noBreaker = true; return nil })
 }
@@ -255,6 +279,8 @@ type config struct {
 	baseURL        string
 	accounts       []Account
 	strategy       Strategy
+	endpoints      []Endpoint
+	fallback       *fallback
 	maxConcurrency int
 	queue          Queue
 	rateLimit      *rateLimit
@@ -279,6 +305,15 @@ func newConfig(opts []Option) (*config, error) {
 	c := &config{}
 	if err := WithOptions(opts...).apply(c); err != nil {
 		return nil, err
+	}
+	if len(c.endpoints) > 0 {
+		switch {
+		case c.baseURL != "":
+			return nil, badConfig("BaseURL", "", "must not be given beside WithEndpoints: put it into an Endpoint")
+		case len(c.accounts) > 0:
+			return nil, badConfig("Accounts", "", "must not be given beside WithEndpoints: put them into an Endpoint")
+		}
+		return c, nil
 	}
 	c.baseURL = cmp.Or(c.baseURL, os.Getenv("DEEPSEEK_BASE_URL"), DefaultBaseURL)
 	if len(c.accounts) == 0 {

@@ -5,36 +5,45 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
 // DefaultBaseURL is where DeepSeek's API is.
 const DefaultBaseURL = "https://api.deepseek.com"
 
-// NewOrigin returns the layer that lets requests through to one origin (scheme,
-// host and port) only and refuses all others with an [*OriginError], redirects
-// included: the layers below put a key into whatever they send. The Host header
-// is always that of the URL. Plain HTTP is accepted for loopback addresses only.
-func NewOrigin(baseURL string) (Middleware, error) {
-	u, err := parseBaseURL(baseURL)
-	if err != nil {
-		return nil, err
+// NewOrigin returns the layer that lets requests through to the origins (scheme,
+// host and port) of base URLs only and refuses all others with an
+// [*OriginError], redirects included: the layers below put a key into whatever
+// they send. The Host header is always that of the URL. Plain HTTP is accepted
+// for loopback addresses only. Several origins are for a layer made by
+// [NewRoute] below it; keys need one of their own.
+func NewOrigin(baseURL string, more ...string) (Middleware, error) {
+	o := make(originLock, 0, 1+len(more))
+	for _, s := range append([]string{baseURL}, more...) {
+		u, err := parseBaseURL(s)
+		if err != nil {
+			return nil, err
+		}
+		o = append(o, newOrigin(u))
 	}
-	o := &originLock{scheme: u.Scheme, host: u.Host, origin: originOf(u)}
 	return layer(o.do), nil
 }
 
-// originLock lets one origin through.
-type originLock struct {
+// origin is where keys may be sent to.
+type origin struct {
 	scheme, host string // as configured: mostly the request has the very same
 	origin       string
 }
 
-func (o *originLock) do(next http.RoundTripper, _ *call, req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != o.scheme || req.URL.Host != o.host {
-		if got := originOf(req.URL); got != o.origin {
-			return nil, &OriginError{Got: got, Want: o.origin}
-		}
+func newOrigin(u *url.URL) origin { return origin{scheme: u.Scheme, host: u.Host, origin: originOf(u)} }
+
+// originLock lets some origins through.
+type originLock []origin
+
+func (l originLock) do(next http.RoundTripper, _ *call, req *http.Request) (*http.Response, error) {
+	if _, err := l.find(req.URL); err != nil {
+		return nil, err
 	}
 	if req.Host != "" && req.Host != req.URL.Host {
 		fresh := *req
@@ -42,6 +51,33 @@ func (o *originLock) do(next http.RoundTripper, _ *call, req *http.Request) (*ht
 		req = &fresh
 	}
 	return next.RoundTrip(req)
+}
+
+// originsOf are the origins of endpoints.
+func originsOf(endpoints []*endpoint) (l originLock) {
+	for _, e := range endpoints {
+		l = append(l, e.origin)
+	}
+	return l
+}
+
+// find returns a URL's origin, if it is one of these.
+func (l originLock) find(u *url.URL) (string, error) {
+	for i := range l {
+		if o := &l[i]; u.Scheme == o.scheme && u.Host == o.host {
+			return o.origin, nil
+		}
+	}
+	got := originOf(u)
+	var want []string
+	for i := range l {
+		if o := &l[i]; o.origin == got {
+			return got, nil
+		} else if !slices.Contains(want, o.origin) {
+			want = append(want, o.origin)
+		}
+	}
+	return "", &OriginError{Got: got, Want: strings.Join(want, " or ")}
 }
 
 // originOf is a URL's scheme, host and port, written in one way.
@@ -83,13 +119,6 @@ func parseBaseURL(s string) (*url.URL, error) {
 	u.Path = strings.TrimRight(u.Path, "/")
 	u.RawPath = ""
 	return u, nil
-}
-
-// isDeepSeek reports whether a host is DeepSeek itself, or a stand-in on
-// loopback, so that its rules hold.
-func isDeepSeek(host string) bool {
-	host = strings.ToLower(host)
-	return isLoopback(host) || host == "deepseek.com" || strings.HasSuffix(host, ".deepseek.com")
 }
 
 func isLoopback(host string) bool {

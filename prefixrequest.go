@@ -136,7 +136,7 @@ func (p *prefixRequest) readMessages(v []byte, at int) error {
 	var last []byte
 	e := jsonscan.Elements(v)
 	for e.Next() {
-		last, p.last = e.Value, span{at + e.At, at + e.At + len(e.Value)}
+		last, p.last = e.Value, span{at + e.Start, at + e.Start + len(e.Value)}
 	}
 	if e.Err() != nil || last == nil {
 		return refusal("the request has no messages")

@@ -83,13 +83,14 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 		full, ok := err.(*noRoom)
 		tried := c.baton // still ours: we did not get in
 		c.baton = nil
-		if tried != nil && (!ok || full.lane != tried) {
+		if tried != nil && !full.names(tried) {
 			tried.pass(false) // stopped by something else: let the next one see
+			tried = nil
 		}
 		if !ok {
 			return resp, err
 		}
-		d, err := q.wait(req.Context(), c, full, waited, tried == full.lane)
+		d, err := q.wait(req.Context(), c, full, waited, tried)
 		waited += d
 		c.waited += d
 		if err != nil {
@@ -102,55 +103,49 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	}
 }
 
-// wait puts the call in line until its turn comes. hasBaton says that the call
-// has just tried, in vain, on its turn in this lane.
-func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before time.Duration, hasBaton bool) (time.Duration, error) {
+// wait puts the call in line until its turn comes. baton is that of the lane in
+// which the call has just tried, in vain, on its turn; nil if there is none.
+func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before time.Duration, baton *lane) (time.Duration, error) {
 	refuse := func(waited, retryIn time.Duration, reason string) (time.Duration, error) {
-		return waited, &QueueFullError{Reason: reason, For: full.what(), Waited: before + waited, RetryIn: retryIn}
+		return waited, &QueueFullError{Reason: reason, For: full.describe(), Waited: before + waited, RetryIn: retryIn}
 	}
 	start := time.Now()
-	look := max(0, full.look.Sub(start))
-	retryIn := time.Duration(0)
-	if full.sure {
-		retryIn = look
-	}
 	if n := q.length.Add(1); n > int64(max(q.policy.MaxLength, 0)) {
 		q.length.Add(-1)
-		if hasBaton {
-			full.lane.pass(false)
+		if baton != nil {
+			baton.pass(false)
 		}
+		retryIn := full.surely(start)
 		if q.policy.MaxLength < 0 {
 			return refuse(0, retryIn, "no room and no waiting room")
 		}
 		return refuse(0, retryIn, "queue full ("+strconv.Itoa(q.policy.MaxLength)+" calls waiting)")
 	}
 	defer q.length.Add(-1)
-	w, guess := full.lane.join(c.ticket, full.seq, hasBaton)
+	w := &waiter{ticket: c.ticket, ready: make(chan struct{})}
+	guess := w.join(full, baton, start)
+	full.lookAgain(start) // a time that has passed since it was told
 	leave := func() {
-		if !full.lane.leave(w) {
-			full.lane.pass(false)
+		if by := w.leave(full); by != nil {
+			by.pass(false)
 		}
 	}
-	guess = max(guess, retryIn)
 	if deadline, ok := c.Deadline(); ok && guess > 0 && !start.Add(guess).Before(deadline) {
 		leave()
 		return refuse(0, guess, "the call's deadline would pass before its turn, in about "+seconds(guess))
 	}
-	patience := q.policy.MaxWait - before
-	wake := patience
-	if look > 0 {
-		wake = min(wake, look)
-	}
-	timer := time.NewTimer(wake)
+	end := start.Add(q.policy.MaxWait - before)
+	timer := time.NewTimer(full.nextLook(start, end).Sub(start))
 	defer timer.Stop()
 	for {
 		select {
 		case <-w.ready:
+			by := w.leave(full)
 			if ctx.Err() != nil { // both at once: do not send for nobody
-				full.lane.pass(false)
+				by.pass(false)
 				return time.Since(start), gaveUp(ctx)
 			}
-			c.baton = full.lane
+			c.baton = by
 			waited := time.Since(start)
 			c.watch.wait(c, "room", waited)
 			return waited, nil
@@ -158,13 +153,46 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 			leave()
 			return time.Since(start), gaveUp(ctx)
 		case <-timer.C:
-			waited := time.Since(start)
-			if waited >= patience {
+			now := time.Now()
+			if !now.Before(end) {
 				leave()
-				return refuse(waited, 0, "waited too long")
+				return refuse(now.Sub(start), 0, "waited too long")
 			}
-			full.lane.room() // what we were told to wait for has come
-			timer.Reset(patience - waited)
+			full.lookAgain(now) // what we were told to wait for has come
+			timer.Reset(full.nextLook(now, end).Sub(now))
+		}
+	}
+}
+
+// surely is how long it is certain that there will be no room; 0 if it is not.
+func (e *noRoom) surely(now time.Time) time.Duration {
+	least := forever
+	for r := e; r != nil; r = r.also {
+		if !r.sure {
+			return 0
+		}
+		least = min(least, max(0, r.look.Sub(now)))
+	}
+	return least
+}
+
+// nextLook is when one of the lanes is worth looking at again; end, if none is
+// before that.
+func (e *noRoom) nextLook(now, end time.Time) time.Time {
+	for r := e; r != nil; r = r.also {
+		if r.look.After(now) && r.look.Before(end) {
+			end = r.look
+		}
+	}
+	return end
+}
+
+// lookAgain has the lanes tried again whose time has come.
+func (e *noRoom) lookAgain(now time.Time) {
+	for r := e; r != nil; r = r.also {
+		if !r.look.IsZero() && !r.look.After(now) {
+			r.look = time.Time{}
+			r.lane.room()
 		}
 	}
 }

@@ -125,10 +125,9 @@ func (l *last) error() error {
 }
 
 func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	c.maxAttempts, c.retry = rt.policy.MaxAttempts, rt
+	c.maxAttempts, c.retry, c.paid = rt.policy.MaxAttempts, rt, 0
 	var (
 		last last
-		paid int // retries that the budget has paid for
 		err  error
 	)
 	for waits := 0; ; waits++ {
@@ -147,7 +146,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		case !v.retryable():
 			discard(last.resp)
 			if v.outcome == answered && rt.budget != nil {
-				rt.budget.refund(paid)
+				rt.budget.refund(c.paid)
 			}
 			return rt.final(resp, rtErr)
 		}
@@ -159,7 +158,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		if no != nil {
 			return rt.final(last.resp, last.err)
 		}
-		paid += cost
+		c.paid += cost
 		if last.resp != nil {
 			letGo(last.resp)
 		}

@@ -3,7 +3,6 @@ package deepseek
 import (
 	"bytes"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -245,7 +244,7 @@ func (s *slot) offer() {
 	s.mu.Lock()
 	s.worth(true)
 	s.mu.Unlock()
-	s.model.lane.room()
+	s.model.returned()
 }
 
 // warm ends a cooldown.
@@ -254,24 +253,12 @@ func (s *slot) warm() {
 	s.coolUntil, s.strikes = 0, 0
 	s.worth(true)
 	s.mu.Unlock()
-	s.model.lane.room()
+	s.model.returned()
 }
 
 // sign returns req with the key in it.
 func (p *permit) sign(req *http.Request) *http.Request {
-	signed := *req
-	signed.Header = make(http.Header, len(req.Header)+1)
-	for name, values := range req.Header {
-		signed.Header[name] = values
-	}
-	if strings.Contains(req.URL.Path, "/anthropic/") {
-		delete(signed.Header, "Authorization")
-		signed.Header["X-Api-Key"] = p.key.plain
-	} else {
-		delete(signed.Header, "X-Api-Key")
-		signed.Header["Authorization"] = p.key.bearer
-	}
-	return &signed
+	return p.slot.account.pool.auth.sign(req, p.key)
 }
 
 // response learns from a response before its place is free again, so that

@@ -26,8 +26,41 @@ type Stats struct {
 
 	Cache CacheStats // zero without one
 
+	Accounts  []AccountStats // of all endpoints
+	Breakers  []BreakerStats // of all endpoints
+	Endpoints []EndpointStats
+}
+
+// EndpointStats is an endpoint at one moment.
+type EndpointStats struct {
+	Name     string
+	Priority int
+	State    EndpointState
 	Accounts []AccountStats
 	Breakers []BreakerStats
+	// Models tells how it has lately served them, by its own names; empty if it is
+	// the only endpoint, to which requests go as they are.
+	Models []EndpointModelStats
+}
+
+// EndpointState is how much of an endpoint is in use.
+type EndpointState string
+
+// The states of an endpoint.
+const (
+	EndpointUp       EndpointState = "up"
+	EndpointImpaired EndpointState = "impaired" // a model's circuit is not closed, or an account is put aside
+	EndpointDown     EndpointState = "down"     // the circuits of all its models are open, or all its accounts put aside
+)
+
+// EndpointModelStats is how an endpoint has lately served a model: averages over
+// the last eight or so calls.
+type EndpointModelStats struct {
+	Model      string
+	FirstData  time.Duration // of streams, until their first data; 0: not known
+	WholeBody  time.Duration // of answers that are no streams, until their end; 0: not known
+	FaultShare float64       // of the calls, from 0 to 1
+	Resting    time.Duration // how much longer the server asked not to be bothered
 }
 
 // AccountStats is an account at one moment.
@@ -73,8 +106,14 @@ func (t *Transport) Stats() Stats {
 	s := Stats{
 		Calls: t.calls.Load(), InFlight: t.inFlight.Load(), Waiting: t.queue.length.Load(),
 		Answered: t.answered.Load(), Failed: t.failed.Load(), Attempts: t.attempts.Load(),
-		RetryBudget: -1, Accounts: t.pool.Stats(),
-		Spend: t.meter.Spend(), Currency: t.meter.Currency(),
+		RetryBudget: -1,
+		Spend:       t.meter.Spend(), Currency: t.meter.Currency(),
+	}
+	for _, e := range t.endpoints {
+		es := e.stats()
+		s.Endpoints = append(s.Endpoints, es)
+		s.Accounts = append(s.Accounts, es.Accounts...)
+		s.Breakers = append(s.Breakers, es.Breakers...)
 	}
 	if t.retrier != nil && t.retrier.budget != nil {
 		s.RetryBudget = t.retrier.budget.left()
@@ -89,10 +128,49 @@ func (t *Transport) Stats() Stats {
 	if t.hedger != nil {
 		s.Hedges, s.HedgesWon = t.hedger.sent.Load(), t.hedger.won.Load()
 	}
-	if t.breaker != nil {
-		s.Breakers = t.breaker.stats()
-	}
 	return s
+}
+
+func (e *endpoint) stats() EndpointStats {
+	s := EndpointStats{Name: e.name, Priority: e.priority, State: EndpointUp, Accounts: e.pool.Stats()}
+	if e.breaker != nil {
+		s.Breakers = e.breaker.stats()
+	}
+	open, closed, fit := 0, 0, 0
+	for _, b := range s.Breakers {
+		switch b.State {
+		case BreakerOpen:
+			open++
+		case BreakerClosed:
+			closed++
+		}
+	}
+	for _, a := range s.Accounts {
+		if a.State == StateActive {
+			fit++
+		}
+	}
+	switch {
+	case fit == 0 || open > 0 && open == len(s.Breakers):
+		s.State = EndpointDown
+	case fit < len(s.Accounts) || closed < len(s.Breakers):
+		s.State = EndpointImpaired
+	}
+	now := time.Now()
+	for model, h := range e.health.all() {
+		s.Models = append(s.Models, h.stats(model, now))
+	}
+	slices.SortFunc(s.Models, func(a, b EndpointModelStats) int { return cmp.Compare(a.Model, b.Model) })
+	return s
+}
+
+func (h *health) stats(model string, now time.Time) EndpointModelStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return EndpointModelStats{
+		Model: model, FirstData: h.first[kind(true)], WholeBody: h.first[kind(false)],
+		FaultShare: h.faultsAt(now), Resting: max(0, h.rest.Sub(now)),
+	}
 }
 
 // Stats returns the accounts as they are now, in the order they were added.

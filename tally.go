@@ -57,7 +57,7 @@ func (t *tally) note(c *call, usage, model []byte, begun bool) {
 		return // none, or another format's
 	}
 	t.told, t.begun = true, begun
-	if len(model) > 0 && t.model == "" && !jsonscan.Equal(model, c.model) {
+	if len(model) > 0 && t.model == "" && !jsonscan.Equal(model, c.hostModel()) {
 		t.model = modelName(model)
 	}
 }

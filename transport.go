@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -30,20 +28,17 @@ import (
 type Transport struct {
 	chain    http.RoundTripper
 	base     http.RoundTripper
-	baseURL  *url.URL
 	validate bool
 
-	pool    *Pool
-	limit   *limit // nil: none
-	queue   *waitingRoom
-	breaker *breaker // nil: none
-	retrier *retrier // nil: none
-	hedger  *hedger  // nil: none
-	meter   *Meter
-	resumer *resumer // nil: none
-	cache   *cache   // nil: none
+	endpoints []*endpoint // at least one
+	limit     *limit      // nil: none
+	queue     *waitingRoom
+	retrier   *retrier // nil: none
+	hedger    *hedger  // nil: none
+	meter     *Meter
+	resumer   *resumer // nil: none
+	cache     *cache   // nil: none
 
-	noPrefix                          bool // the base URL has no prefix completion
 	errorResponses                    bool
 	calls, answered, failed, attempts atomic.Int64
 	inFlight                          atomic.Int64
@@ -71,10 +66,7 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{base: c.base, errorResponses: c.errorResponses, validate: !c.noValidate}
-	if t.baseURL, err = parseBaseURL(c.baseURL); err != nil {
-		return nil, err
-	}
-	if t.pool, err = NewPool(c.strategy, c.accounts...); err != nil {
+	if t.endpoints, err = c.newEndpoints(); err != nil {
 		return nil, err
 	}
 	if t.queue, err = newWaitingRoom(c.queue); err != nil {
@@ -88,18 +80,11 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	}
 
 	// Outermost first.
-	origin, err := NewOrigin(c.baseURL)
-	if err != nil {
-		return nil, err
-	}
-	chain := []Middleware{origin}
+	chain := []Middleware{layer(originsOf(t.endpoints).do)}
 	if len(c.observers) > 0 {
 		chain = append(chain, NewObserve(c.observers...))
 	}
 	chain = append(chain, c.middleware...)
-	if t.meter, err = NewMeter(c.prices); err != nil {
-		return nil, err
-	}
 	if c.cache != nil {
 		if t.cache, err = newCache(*c.cache, false, t.meter.Currency()); err != nil {
 			return nil, err
@@ -110,8 +95,10 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		if t.resumer, err = newResumer(*c.resume); err != nil {
 			return nil, err
 		}
-		t.noPrefix = !c.resume.AnyHost && !isDeepSeek(t.baseURL.Hostname())
 		chain = append(chain, layer(t.resumer.do))
+	}
+	if c.fallback != nil {
+		chain = append(chain, layer(c.fallback.do))
 	}
 	if !c.noRetry {
 		if t.retrier, err = newRetrier(c.retry); err != nil {
@@ -126,26 +113,77 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		chain = append(chain, layer(t.hedger.do))
 	}
 	chain = append(chain, layer(t.queue.do))
-	if !c.noBreaker {
-		if t.breaker, err = newBreaker(t.baseURL.Host, c.breaker); err != nil {
-			return nil, err
-		}
-		chain = append(chain, layer(t.breaker.do))
-	}
+	var limited []Middleware
 	if c.maxConcurrency > 0 {
 		if t.limit, err = newLimit(c.maxConcurrency); err != nil {
 			return nil, err
 		}
-		chain = append(chain, layer(t.limit.do))
+		limited = append(limited, layer(t.limit.do))
 	}
-	chain = append(chain, t.pool.Middleware())
-	if c.rateLimit != nil {
-		chain = append(chain, layer(c.rateLimit.do))
+	if e := t.endpoints[0]; len(t.endpoints) == 1 && e.plain() {
+		chain = append(chain, t.below(c, e, limited...)...)
+	} else {
+		// The limit is for all endpoints: a call has its place in it once, whichever
+		// of them it goes on to.
+		chain = append(chain, limited...)
+		below := make([]Middleware, len(t.endpoints))
+		for i, e := range t.endpoints {
+			below[i] = Chain(append([]Middleware{layer(originLock{e.origin}.do)}, t.below(c, e)...)...)
+		}
+		chain = append(chain, newRoute(t.endpoints, below))
 	}
-	chain = append(chain, t.meter.Middleware(), NewGuard(c.timeouts, c.keepComments))
 
 	t.chain = Chain(chain...)(t.base)
 	return t, nil
+}
+
+// newEndpoints makes the endpoints, each with its accounts and breaker.
+func (c *config) newEndpoints() ([]*endpoint, error) {
+	configs, pool := c.endpoints, func(e Endpoint) (*Pool, error) { return e.NewPool(c.strategy) }
+	if len(configs) == 0 {
+		// Whatever the one host is, it gets what the caller sends.
+		configs = []Endpoint{{BaseURL: c.baseURL, Accounts: c.accounts, Drop: []string{}}}
+		pool = func(e Endpoint) (*Pool, error) { return NewPool(c.strategy, e.Accounts...) }
+		if _, err := parseBaseURL(c.baseURL); err != nil { // by the name of its option
+			return nil, err
+		}
+	}
+	all, err := newEndpoints(configs)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]*endpoint{}
+	for i, e := range all {
+		if e.pool, err = pool(configs[i]); err != nil {
+			return nil, err
+		}
+		for name := range e.pool.byName {
+			if other := taken[name]; other != nil {
+				return nil, badConfig("Account "+strconv.Quote(name)+".Name", "", "is taken at two endpoints, "+other.name+" and "+e.name)
+			}
+			taken[name] = e
+		}
+		if !c.noBreaker {
+			if e.breaker, err = newBreaker(e.name, c.breaker); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
+
+// below are the layers of one endpoint. Those in between belong under its
+// breaker and over its accounts.
+func (t *Transport) below(c *config, e *endpoint, between ...Middleware) (layers []Middleware) {
+	if e.breaker != nil {
+		layers = append(layers, layer(e.breaker.do))
+	}
+	layers = append(layers, between...)
+	layers = append(layers, e.pool.Middleware())
+	if c.rateLimit != nil {
+		layers = append(layers, layer(c.rateLimit.do))
+	}
+	return append(layers, t.meter.Middleware(), NewGuard(c.timeouts, c.keepComments))
 }
 
 // Chain makes one middleware of several, the first being the outermost.
@@ -196,7 +234,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &CallError{Err: err}
 	}
 	defer c.leave()
-	c.noPrefix = t.noPrefix
+	c.endpoint = t.endpoints[0]
 	resp, err := t.chain.RoundTrip(own)
 	sent := c.sent()
 	t.attempts.Add(int64(sent))
@@ -256,18 +294,19 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// Pool returns the transport's accounts, to add, remove, disable and enable them.
-func (t *Transport) Pool() *Pool { return t.pool }
+// Pool returns the accounts of the first endpoint, mostly the only one, to add,
+// remove, disable and enable them.
+func (t *Transport) Pool() *Pool { return t.endpoints[0].pool }
 
-// endpointURL is the URL of a path of the API. A base URL may name one of
-// DeepSeek's prefixes, as the SDKs' settings do; the path brings its own.
-func (t *Transport) endpointURL(path string) string {
-	u := *t.baseURL
-	for _, prefix := range []string{"/v1", "/beta"} {
-		u.Path = strings.TrimSuffix(u.Path, prefix)
+// PoolOf returns the accounts of the endpoint of that name, or nil if there is no
+// such endpoint.
+func (t *Transport) PoolOf(endpoint string) *Pool {
+	for _, e := range t.endpoints {
+		if e.name == endpoint {
+			return e.pool
+		}
 	}
-	u.Path += path
-	return u.String()
+	return nil
 }
 
 // refusalResponse is a local refusal as a response; nil if err is none.
@@ -279,8 +318,13 @@ func refusalResponse(req *http.Request, err error) *http.Response {
 		open    *CircuitOpenError
 		full    *QueueFullError
 		none    *NoAccountError
+		nowhere *NoEndpointError
 	)
 	switch {
+	case errors.As(err, &nowhere) && errors.Is(err, ErrInvalidRequest):
+		status, kind = http.StatusBadRequest, "invalid_request_error"
+	case nowhere != nil:
+		status, kind, retryIn = http.StatusServiceUnavailable, "service_unavailable_error", nowhere.RetryIn
 	case errors.As(err, &open):
 		status, kind, retryIn = http.StatusServiceUnavailable, "service_unavailable_error", open.RetryIn
 	case errors.As(err, &none):

@@ -111,7 +111,7 @@ func isRefusal(err error) bool {
 	if _, ok := err.(*noRoom); ok { // by far the most frequent
 		return true
 	}
-	return errors.Is(err, ErrCircuitOpen) || errors.Is(err, ErrNoAccount) || errors.Is(err, ErrQueueFull)
+	return errors.Is(err, ErrCircuitOpen) || errors.Is(err, ErrNoAccount) || errors.Is(err, ErrNoEndpoint) || errors.Is(err, ErrQueueFull)
 }
 
 // isUnsendable reports whether the same request must fail the same way again.
@@ -123,11 +123,12 @@ func isUnsendable(err error) bool {
 		hostname  x509.HostnameError
 		header    tls.RecordHeaderError
 		origin    *OriginError
+		request   *RequestError
 		urlErr    url.InvalidHostError
 		escape    url.EscapeError
 	)
 	if errors.As(err, &verify) || errors.As(err, &authority) || errors.As(err, &invalid) || errors.As(err, &hostname) ||
-		errors.As(err, &header) || errors.As(err, &origin) || errors.As(err, &urlErr) || errors.As(err, &escape) ||
+		errors.As(err, &header) || errors.As(err, &origin) || errors.As(err, &request) || errors.As(err, &urlErr) || errors.As(err, &escape) ||
 		errors.Is(err, errNotReplayable) || errors.Is(err, http.ErrSkipAltProtocol) {
 		return true
 	}

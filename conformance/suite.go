@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T, srv *deepseektest.Server, opts ..
 		{"resume", resumeTests()},
 		{"hedging", hedgingTests()},
 		{"streams", streamTests()},
+		{"endpoints", endpointTests()},
 	}
 	for _, g := range groups {
 		run := func(t *testing.T) {
@@ -58,6 +59,7 @@ type test struct {
 	name    string
 	server  []deepseektest.Option
 	single  bool // one account with one key instead of two accounts and three keys
+	spare   bool // a second endpoint, for when the server cannot
 	opts    []deepseek.Option
 	network func(srv *deepseektest.Server) http.RoundTripper
 	do      func(x *bench)
@@ -87,6 +89,10 @@ func (c test) run(t *testing.T, open Open) {
 			deepseek.WithBaseURL(srv.URL), deepseek.WithTransport(base), deepseek.WithAccounts(ours...),
 		}
 		x := &bench{T: t, srv: srv, accounts: accounts, start: time.Now()}
+		if c.spare {
+			x.spare, opts = withSpare(srv, base, ours)
+			t.Cleanup(x.spare.Close)
+		}
 		x.door = open(t, srv, append(opts, c.opts...)...)
 		defer func() {
 			for _, s := range x.streams {
@@ -124,6 +130,7 @@ func jsonUnmarshal(raw string, v any) error { return json.Unmarshal([]byte(raw),
 type bench struct {
 	*testing.T
 	srv      *deepseektest.Server
+	spare    *deepseektest.Server // nil: there is none
 	door     Door
 	accounts []deepseektest.Account
 	start    time.Time
@@ -248,6 +255,9 @@ func (x *bench) idle() {
 	synctest.Wait()
 	for _, a := range x.accounts {
 		assert.Zero(x, x.srv.InFlight(a.Name, ""), "in flight at the server, account %s", a.Name)
+	}
+	if x.spare != nil {
+		assert.Zero(x, x.spare.InFlight(spareAccount.Name, ""), "in flight at the other endpoint")
 	}
 	s, ok := x.stats()
 	if !ok {

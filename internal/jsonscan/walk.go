@@ -6,13 +6,13 @@ package jsonscan
 //		switch string(m.Key) { … m.Value … }
 //	}
 //
-// Key and Value are slices of the input, Start and At where in it the member and
-// its value start. Err tells afterwards whether the walk came to the object's
+// Key and Value are slices of the input; the member is input[Start:End], and its
+// value starts At. Err tells afterwards whether the walk came to the object's
 // closing bracket.
 type MemberIter struct {
-	Key       []byte // raw, without its quotes; escapes, which nobody uses in keys, are left as they are
-	Value     []byte // raw, without blanks around it
-	Start, At int
+	Key   []byte // raw, without its quotes; escapes, which nobody uses in keys, are left as they are
+	Value []byte // raw, without blanks around it
+	At    int
 	walk
 }
 
@@ -53,13 +53,15 @@ func (e *ElementIter) Next() bool {
 		return false
 	}
 	var err error
-	e.At = e.pos
+	e.Start = e.pos
 	e.Value, err = e.next(e.pos, ']')
 	return err == nil
 }
 
 // walk is what the two iterators share.
 type walk struct {
+	Start, End int // of the member or element in the input
+
 	data []byte
 	pos  int  // where the next member or element starts
 	more bool // there is one
@@ -106,6 +108,7 @@ func (w *walk) next(i int, closing byte) ([]byte, error) {
 		w.fail(err)
 		return nil, err
 	}
+	w.End = end
 	value := d[i:end:end]
 	switch i = blank(d, end); {
 	case i >= len(d):

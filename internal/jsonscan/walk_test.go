@@ -39,9 +39,24 @@ func TestWalksTellWhereThingsAre(t *testing.T) {
 		require.Equal(t, `"`+string(m.Key)+`"`, string(data[m.Start:m.Start+len(m.Key)+2]))
 		require.Equal(t, string(m.Value), string(data[m.At:m.At+len(m.Value)]))
 		for e := Elements(m.Value); e.Next(); {
-			require.Equal(t, string(e.Value), string(m.Value[e.At:e.At+len(e.Value)]))
+			require.Equal(t, string(e.Value), string(m.Value[e.Start:e.Start+len(e.Value)]))
 		}
 	}
+}
+
+func TestWalksTellWhereTheyAre(t *testing.T) {
+	data := []byte(` { "a" : 1 ,"b":[2, {"c": 3} ] } `)
+	var got []string
+	for m := Members(data); m.Next(); {
+		got = append(got, string(data[m.Start:m.End]), string(data[m.End-len(m.Value):m.End]))
+	}
+	require.Equal(t, []string{`"a" : 1`, "1", `"b":[2, {"c": 3} ]`, `[2, {"c": 3} ]`}, got)
+	got = nil
+	array := []byte(`[ 2 , {"c": 3} ]`)
+	for e := Elements(array); e.Next(); {
+		got = append(got, string(array[e.Start:e.End]))
+	}
+	require.Equal(t, []string{"2", `{"c": 3}`}, got)
 }
 
 func TestGetFollowsKeys(t *testing.T) {
