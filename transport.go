@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -307,6 +308,14 @@ func (t *Transport) PoolOf(endpoint string) *Pool {
 		}
 	}
 	return nil
+}
+
+// BaseURL is where the API's paths begin at the first endpoint: its base URL,
+// without the part of the API that it may name, as the SDKs' settings do (/v1,
+// /beta). A path brings its own.
+func (t *Transport) BaseURL() *url.URL {
+	e := t.endpoints[0]
+	return e.join(e.root, "")
 }
 
 // refusalResponse is a local refusal as a response; nil if err is none.

@@ -1,0 +1,167 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/seawall-go/deepseek"
+)
+
+// exchange is one request of a client and what becomes of it. It is the context
+// of the call that is made for it, so that the transport's observers find it.
+type exchange struct {
+	context.Context // the request's
+
+	state *state
+	id    string
+	r     *http.Request
+	start time.Time
+	route route
+	question
+	relay   relay
+	problem *problem // that the gateway itself found
+
+	// The handler and, once it has begun, the call: the last to end writes the log.
+	parties atomic.Int32
+	err     error                 // why the client did not get a whole response
+	call    deepseek.CallEndEvent // zero if there was no call
+}
+
+// exchangeKey finds the *exchange among a context's values.
+type exchangeKey struct{}
+
+// Value makes the exchange the context of its call.
+func (x *exchange) Value(key any) any {
+	if _, ok := key.(exchangeKey); ok {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// observer is what the gateway has to do with calls that go through its
+// transport.
+func observer() deepseek.Observer {
+	return deepseek.Observer{
+		CallStart: func(e deepseek.CallStartEvent) {
+			if x := exchangeOf(e.Context); x != nil {
+				x.parties.Add(1)
+			}
+		},
+		CallEnd: func(e deepseek.CallEndEvent) {
+			if x := exchangeOf(e.Context); x != nil {
+				x.call = e
+				x.done()
+			}
+		},
+	}
+}
+
+// serve makes the client a response. The error is why it is not complete.
+func (x *exchange) serve() error {
+	if x.route, x.problem = findRoute(x.r); x.problem != nil {
+		return x.refuse()
+	}
+	x.relay.format = x.route.format
+	var body []byte
+	if x.route.asks || x.route.uploads && x.r.Method == http.MethodPost {
+		if body, x.problem = readBody(x.relay.w, x.r, x.state.maxRequest); x.problem != nil {
+			return x.refuse()
+		}
+	}
+	if x.route.asks {
+		if x.question, x.problem = readQuestion(body); x.problem != nil {
+			return x.refuse()
+		}
+		x.relay.stream = x.stream
+	}
+	x.relay.keepAlive(x.state.keepAlive)
+	defer x.relay.end() // the response is the server's again
+	resp, err := x.state.transport.RoundTrip(outgoing(x, x.r, x.state.base, x.route, body))
+	if err != nil {
+		if x.gone() {
+			return err
+		}
+		return x.relay.fail(problemOf(x, err))
+	}
+	defer resp.Body.Close()
+	return x.relay.pass(resp)
+}
+
+// refuse tells the client what is wrong with its request.
+func (x *exchange) refuse() error {
+	x.relay.format = x.route.format
+	return x.relay.fail(x.problem)
+}
+
+// gone reports whether the client has given up, so that nobody reads what it is
+// told. net/http also ends the context when the server is closed.
+func (x *exchange) gone() bool { return x.Err() != nil && context.Cause(x) != errShutdown }
+
+// done is called by the handler and the call when they have ended.
+func (x *exchange) done() {
+	if x.parties.Add(-1) == 0 && x.state.logger != nil {
+		x.log(x.state.logger)
+	}
+}
+
+// log writes the one line that there is of each exchange. Nothing of prompts or
+// answers is in it.
+func (x *exchange) log(l *slog.Logger) {
+	level, msg := slog.LevelInfo, "answered"
+	err := x.call.Err
+	switch {
+	case x.problem != nil:
+		msg = "refused"
+	case x.call.Cancelled || x.err != nil && x.gone():
+		msg = "client left"
+	case x.err != nil || x.call.Err != nil || x.relay.status >= 500:
+		level, msg = slog.LevelWarn, "failed"
+		if err == nil {
+			err = x.err
+		}
+	case x.relay.status >= 400:
+		msg = "rejected"
+	}
+	if !l.Enabled(x, level) {
+		return
+	}
+	attrs := append(make([]slog.Attr, 0, 16),
+		slog.String("id", x.id), slog.String("method", x.r.Method), slog.String("path", x.r.URL.Path),
+		slog.Int("status", x.relay.status), slog.Duration("duration", time.Since(x.start)))
+	if x.route.asks {
+		attrs = append(attrs, slog.String("model", x.model), slog.Bool("stream", x.stream))
+	}
+	if x.problem != nil {
+		attrs = append(attrs, slog.String("code", x.problem.code))
+	}
+	if len(x.call.Attempts) > 0 {
+		attrs = append(attrs, slog.Duration("first_data", x.call.FirstData), slog.String("trail", x.call.Attempts.String()))
+	}
+	if u := x.call.Usage; u != nil {
+		attrs = append(attrs, slog.Int("prompt_tokens", u.PromptTokens), slog.Int("completion_tokens", u.CompletionTokens),
+			slog.Int("cache_hit_tokens", u.PromptCacheHitTokens))
+	}
+	if err != nil && msg == "failed" {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	l.LogAttrs(x, level, msg, attrs...)
+}
+
+// newID is a name for an exchange, for logs and the X-Request-Id header.
+func newID(random uint64) string {
+	const digits = "0123456789abcdef"
+	id := make([]byte, 16)
+	for i := range id {
+		id[i] = digits[random>>(60-4*i)&15]
+	}
+	return string(id)
+}
+

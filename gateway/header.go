@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// hopByHop reports whether a header, in canonical form, belongs to a connection
+// and not to what is sent over it (RFC 9110, section 7.6.1).
+func hopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		return true
+	}
+	return false
+}
+
+// stays reports whether a request's header is not the server's business: what
+// lets the client in here, who and where it is, how its body was sent.
+func stays(name string) bool {
+	switch name {
+	case "Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie",
+		"Forwarded", "X-Real-Ip", "Via", "Origin", "Referer",
+		"Host", "Content-Length", "Expect", "Accept-Encoding":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-")
+}
+
+// remains reports whether a response's header speaks of the server's host, which
+// the client does not know of.
+func remains(name string) bool {
+	switch name {
+	case "Set-Cookie", "Alt-Svc", "Strict-Transport-Security":
+		return true
+	}
+	return false
+}
+
+// passOn puts what is to be passed on of from into to.
+func passOn(to, from http.Header, not func(name string) bool) {
+	listed := from["Connection"]
+	for name, values := range from {
+		if hopByHop(name) || not(name) || len(listed) > 0 && isListed(listed, name) {
+			continue
+		}
+		to[name] = values
+	}
+}
+
+// isListed reports whether a Connection header makes name hop-by-hop too.
+func isListed(connection []string, name string) bool {
+	for _, line := range connection {
+		for field := range strings.SplitSeq(line, ",") {
+			if textproto.CanonicalMIMEHeaderKey(textproto.TrimString(field)) == name {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,336 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/seawall-go/deepseek"
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+)
+
+// KeepAlive says how a client's connection is kept alive while its call waits:
+// in the queue, for a retry, for the first data, or between two pieces of data.
+// Clients and the proxies before them give up on connections that are silent.
+//
+// The first sign of life sends the status, 200, before it is known how the call
+// ends. If it then fails, the answer is the error as JSON or, in a stream, an
+// error event.
+//
+// The zero value is the default.
+type KeepAlive struct {
+	// Every is how long a stream may be silent before its client is sent a
+	// comment, ": keep-alive", and so on. Default 10 s; negative: never.
+	Every time.Duration
+	// WholeAfter is how long a client waits for an answer that is no stream before
+	// it is sent a blank line, and another one each Every. Most clients take an
+	// error for one by its status only, so this is later than for streams. Default
+	// 45 s; negative: never.
+	WholeAfter time.Duration
+}
+
+func (k KeepAlive) withDefaults() KeepAlive {
+	if k.Every == 0 {
+		k.Every = 10 * time.Second
+	}
+	if k.WholeAfter == 0 {
+		k.WholeAfter = 45 * time.Second
+	}
+	return k
+}
+
+var (
+	comment   = []byte(": keep-alive\n\n")
+	blankLine = []byte("\n")
+)
+
+// relay is the way back to a client. Two write to it: the call, and the timer
+// that keeps the connection alive while the call does not.
+type relay struct {
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	format format
+	stream bool
+	every  time.Duration
+	timer  *time.Timer // nil: the connection is not kept alive
+
+	next int64 // sequence number of a /responses stream's next event
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	status int  // that was sent; 0: none yet
+	moved  bool // something was written since the timer last went off
+	tail   [4]byte // of what was written of a stream
+	amid   bool    // that ends amid an event
+	over   bool
+}
+
+// afresh is the tail of a stream that is between two events.
+var afresh = [4]byte{'\n', '\n', '\n', '\n'}
+
+// keepAlive sets the timer.
+func (y *relay) keepAlive(k KeepAlive) {
+	first := k.Every
+	if !y.stream {
+		first = k.WholeAfter
+	}
+	if y.every = k.Every; y.every <= 0 {
+		y.every = time.Minute
+	}
+	if first < 0 {
+		return
+	}
+	y.timer = time.AfterFunc(first, y.tick)
+}
+
+// tick writes a sign of life, if there was none since the last one.
+func (y *relay) tick() {
+	if !y.mu.TryLock() { // somebody writes, which takes as long as the client likes
+		y.timer.Reset(y.every)
+		return
+	}
+	defer y.mu.Unlock()
+	if y.over {
+		return
+	}
+	if !y.moved && !y.amid {
+		life := blankLine
+		if y.stream {
+			life = comment
+		}
+		y.begin()
+		if _, err := y.w.Write(life); err != nil || y.rc.Flush() != nil {
+			return // the client has gone, which its context tells the call
+		}
+	}
+	y.moved = false
+	y.timer.Reset(y.every)
+}
+
+// begin sends the status and headers of an answer of which nothing has come
+// yet. y.mu is held.
+func (y *relay) begin() {
+	if y.status != 0 {
+		return
+	}
+	y.status, y.tail = http.StatusOK, afresh
+	h := y.w.Header()
+	h["Content-Type"] = jsonType
+	if y.stream {
+		h["Content-Type"] = eventStream
+		h["Cache-Control"] = noCache
+	}
+	h["X-Accel-Buffering"] = noBuffering
+	y.w.WriteHeader(http.StatusOK)
+}
+
+var (
+	eventStream = []string{"text/event-stream; charset=utf-8"}
+	noCache     = []string{"no-cache"}
+	noBuffering = []string{"no"} // nginx
+)
+
+// end ends the signs of life: from now on only the call writes.
+func (y *relay) end() (sent bool) {
+	if y.timer != nil {
+		y.timer.Stop()
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.over = true
+	return y.status != 0
+}
+
+// write passes a piece of a stream on at once.
+func (y *relay) write(p []byte) error {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.moved = true
+	y.follow(p)
+	if _, err := y.w.Write(p); err != nil {
+		return err
+	}
+	return y.rc.Flush()
+}
+
+// follow keeps track of where in a stream it is after p. y.mu is held.
+func (y *relay) follow(p []byte) {
+	if !y.amid && p[0] == ':' && bytes.IndexByte(p, '\n') == len(p)-1 { // a comment, its blank line still to come
+		y.tail = afresh
+		return
+	}
+	n := min(len(p), len(y.tail))
+	copy(y.tail[:], y.tail[n:])
+	copy(y.tail[len(y.tail)-n:], p[len(p)-n:])
+	line, ended := cutLineEnd(y.tail[:])
+	_, blank := cutLineEnd(line)
+	y.amid = !ended || !blank
+}
+
+func cutLineEnd(p []byte) ([]byte, bool) {
+	n := len(p)
+	switch {
+	case n >= 2 && p[n-1] == '\n' && p[n-2] == '\r':
+		return p[:n-2], true
+	case n >= 1 && (p[n-1] == '\n' || p[n-1] == '\r'):
+		return p[:n-1], true
+	}
+	return p, false
+}
+
+// pass passes a response on. What it was sent of is complete if there is no
+// error; else breaking the connection must tell that it is not.
+func (y *relay) pass(resp *http.Response) error {
+	if isStream(resp) {
+		return y.passStream(resp)
+	}
+	if y.end() { // the status is sent
+		return y.passLate(resp)
+	}
+	y.head(resp)
+	return y.copy(resp.Body, resp.ContentLength < 0)
+}
+
+// isStream reports whether a response is a stream of whole events.
+func isStream(resp *http.Response) bool {
+	return strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") && resp.Header.Get("Content-Encoding") == ""
+}
+
+// head sends a response's status and headers.
+func (y *relay) head(resp *http.Response) {
+	passOn(y.w.Header(), resp.Header, remains)
+	y.status = resp.StatusCode
+	y.w.WriteHeader(resp.StatusCode)
+}
+
+// passStream passes a stream on, event by event.
+func (y *relay) passStream(resp *http.Response) error {
+	y.mu.Lock()
+	switch {
+	case y.status == 0:
+		y.stream, y.tail = true, afresh
+		y.w.Header()["X-Accel-Buffering"] = noBuffering
+		y.head(resp)
+	case !y.stream: // a blank line said that it would be JSON
+		y.mu.Unlock()
+		return y.fail(problemFrom(resp.StatusCode, nil))
+	}
+	y.mu.Unlock()
+	buf := pieces.Get().(*[pieceSize]byte)
+	defer pieces.Put(buf)
+	for {
+		n, err := resp.Body.Read(buf[:])
+		if n > 0 {
+			if err := y.write(buf[:n]); err != nil {
+				return err
+			}
+			if y.format == responses {
+				y.next = max(y.next, nextSequence(buf[:n]))
+			}
+		}
+		switch {
+		case err == io.EOF:
+			y.end()
+			return nil
+		case errors.As(err, new(*deepseek.APIError)): // it was an event itself
+			return err
+		case err != nil:
+			_ = y.fail(problemOf(resp.Request.Context(), err))
+			return err
+		}
+	}
+}
+
+// copy passes a body on that is no stream: at once if it is in memory already,
+// and as it comes if nobody knows how long it is.
+func (y *relay) copy(body io.Reader, flush bool) error {
+	if wt, ok := body.(io.WriterTo); ok {
+		_, err := wt.WriteTo(y.w)
+		return err
+	}
+	buf := parts.Get().(*[partSize]byte)
+	defer parts.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		if n > 0 {
+			if _, err := y.w.Write(buf[:n]); err != nil {
+				return err
+			}
+			if flush {
+				if err := y.rc.Flush(); err != nil {
+					return err
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// passLate passes a response on whose client was sent the status already.
+func (y *relay) passLate(resp *http.Response) error {
+	if !y.stream && resp.StatusCode < 400 {
+		return y.copy(resp.Body, false)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxLate))
+	switch {
+	case err != nil:
+		return err
+	case !y.stream && jsonscan.Whole(body):
+		_, err = y.w.Write(body)
+		return err
+	}
+	return y.fail(problemFrom(resp.StatusCode, body))
+}
+
+// fail tells a client why it gets no answer, or no more of it. After the status
+// was sent, a stream is over with an error event, and other answers are the
+// error's JSON.
+func (y *relay) fail(p *problem) error {
+	sent := y.end()
+	switch {
+	case !sent:
+		y.status = p.status
+		p.write(y.w, y.format)
+		return nil
+	case !y.stream:
+		_, err := y.w.Write(p.body(y.format))
+		return err
+	case y.amid: // not to be told apart from what it would be in the middle of
+		return errBroken
+	}
+	if _, err := y.w.Write(p.event(y.format, y.next)); err != nil {
+		return err
+	}
+	if err := y.rc.Flush(); err != nil {
+		return err
+	}
+	// Some clients overlook the event, but none a connection that breaks.
+	return errBroken
+}
+
+// errBroken says that a response is over and not complete.
+var errBroken = errors.New("the response is not complete")
+
+// maxLate is how much of an error is read that cannot be passed on as it is.
+const maxLate = 64 << 10
+
+// A stream comes in events of a few hundred bytes; other bodies that are not in
+// memory are large.
+const (
+	pieceSize = 4 << 10
+	partSize  = 32 << 10
+)
+
+var (
+	pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
+	parts  = sync.Pool{New: func() any { return new([partSize]byte) }}
+)

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+)
+
+// atOnce is how much of a request's declared length is believed before it has
+// come.
+const atOnce = 1 << 20
+
+// readBody reads a request's body whole, before anything is sent: then no early
+// answer can race with the reading of it (https://go.dev/issue/40747), it can be
+// sent again, and a slow client holds nothing but its own connection.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, *problem) {
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, &problem{
+			status: http.StatusUnsupportedMediaType, code: "unsupported_encoding",
+			message: "the request's body must not be compressed",
+		}
+	}
+	if r.ContentLength > most {
+		return nil, tooLarge(most)
+	}
+	body := http.MaxBytesReader(w, r.Body, most)
+	var buf bytes.Buffer
+	if r.ContentLength > 0 {
+		// One more, to see the end without growing.
+		buf.Grow(int(min(r.ContentLength, atOnce)) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(body); err != nil {
+		var most *http.MaxBytesError
+		switch {
+		case errors.As(err, &most):
+			return nil, tooLarge(most.Limit)
+		case isTimeout(err):
+			return nil, &problem{status: http.StatusRequestTimeout, code: "request_timeout", message: "the request came too slowly"}
+		}
+		return nil, &problem{status: http.StatusBadRequest, code: "request_cut", message: "the request broke off: " + err.Error()}
+	}
+	return buf.Bytes(), nil
+}
+
+func tooLarge(most int64) *problem {
+	return &problem{
+		status: http.StatusRequestEntityTooLarge, code: "request_too_large",
+		message: fmt.Sprintf("the request is larger than %d bytes", most),
+	}
+}
+
+// question is what the gateway wants to know of a request for an answer.
+type question struct {
+	model  string
+	stream bool
+}
+
+// readQuestion looks at a body that must be a JSON object. Nothing in it is
+// changed.
+func readQuestion(body []byte) (q question, p *problem) {
+	bad := func(code, message string) (question, *problem) {
+		return question{}, &problem{status: http.StatusBadRequest, code: code, message: message}
+	}
+	models := 0
+	m := jsonscan.Members(body)
+	for m.Next() {
+		name := m.Key
+		if bytes.IndexByte(name, '\\') >= 0 {
+			// Nobody writes a name with escapes, unless two readers are to take it
+			// for two different ones.
+			if plain, err := jsonscan.String(quoted(name)); err != nil || plain == "model" || plain == "stream" {
+				return bad("invalid_json", "the name of a member is written with escapes")
+			}
+		}
+		switch string(name) {
+		case "model":
+			models++
+			var err error
+			if q.model, err = jsonscan.String(m.Value); err != nil {
+				return bad("invalid_model", "model must be a string")
+			}
+		case "stream":
+			q.stream = jsonscan.IsTrue(m.Value)
+		}
+	}
+	if m.Err() != nil || len(bytes.TrimSpace(m.Rest())) > 0 {
+		return bad("invalid_json", "the request's body must be one JSON object, and is not")
+	}
+	if models > 1 {
+		return bad("invalid_json", "the request names its model more than once")
+	}
+	return q, nil
+}
+
+// quoted is a member's raw name with the quotes that stand around it.
+func quoted(name []byte) []byte { return append(append([]byte{'"'}, name...), '"') }
+
+// outgoing is the request as it is sent on. It is another one than r, which the
+// server goes on using.
+func outgoing(ctx context.Context, r *http.Request, base *url.URL, rt route, body []byte) *http.Request {
+	u := &url.URL{Scheme: base.Scheme, Host: base.Host, Path: base.Path + r.URL.Path, RawQuery: r.URL.RawQuery}
+	if base.Path != "" { // it brings a version of its own
+		u.Path = base.Path + strings.TrimPrefix(r.URL.Path, "/v1")
+	}
+	header := make(http.Header, len(r.Header)+2)
+	passOn(header, r.Header, stays)
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = nil // none, rather than net/http's
+	}
+	if rt.asks && !strings.Contains(header.Get("Content-Type"), "json") {
+		header["Content-Type"] = jsonType // curl -d says that it is a form
+	}
+	out := r.WithContext(ctx)
+	out.URL, out.Header = u, header
+	out.Host, out.RequestURI, out.Close = "", "", false
+	out.Body, out.GetBody, out.ContentLength, out.TransferEncoding, out.Trailer = nil, nil, 0, nil, nil
+	if len(body) > 0 {
+		out.ContentLength = int64(len(body))
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		out.Body, _ = out.GetBody()
+	}
+	return out
+}
+
+var jsonType = []string{"application/json"}
