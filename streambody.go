@@ -73,10 +73,27 @@ func (b *streamBody) advance() {
 		b.err = b.ended(err)
 		return
 	}
+	b.take(ev)
+}
+
+// take makes ev the current event.
+func (b *streamBody) take(ev sse.Event) {
 	b.event, b.pending, b.fresh = ev, ev.Raw, true
 	if ev.Data != nil {
 		b.inspect(ev)
 	}
+}
+
+// alongside makes the next event the current one if it has come already.
+func (b *streamBody) alongside() bool {
+	if b.err != nil || b.done {
+		return false
+	}
+	ev, ready := b.events.Buffered()
+	if ready {
+		b.take(ev)
+	}
+	return ready
 }
 
 // ended says what the end of the bytes means.
@@ -232,7 +249,8 @@ func (b *streamBody) drain() error {
 	return io.EOF
 }
 
-// Read hands out the events' bytes as they came.
+// Read hands out the events' bytes as they came, and those of several at once if
+// they have come at once.
 func (b *streamBody) Read(p []byte) (int, error) {
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
@@ -244,10 +262,15 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		}
 		b.advance()
 	}
-	b.fresh = false
-	n := copy(p, b.pending)
-	b.pending = b.pending[n:]
-	return n, nil
+	n := 0
+	for {
+		taken := copy(p[n:], b.pending)
+		n += taken
+		b.pending, b.fresh = b.pending[taken:], false
+		if n == len(p) || !b.alongside() {
+			return n, nil
+		}
+	}
 }
 
 // nextEvent hands out the events themselves.

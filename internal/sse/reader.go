@@ -29,7 +29,7 @@ const (
 )
 
 // Event is one event of a stream. Its slices are valid until the next call of
-// Next.
+// Next or Buffered.
 type Event struct {
 	// Name is the value of the last event field; empty means "message".
 	Name []byte
@@ -57,6 +57,7 @@ type Reader struct {
 	lf    int  // no LF in buf[pos:lf]
 	cr    int  // no CR in buf[pos:cr]
 	begun bool // the byte order mark is dealt with
+	amid  bool // the current block is not handed out yet
 
 	// A CR that was the last byte read ends its line at once; half says that the
 	// LF that may belong to it is still to be passed. If its Raw was handed out
@@ -98,18 +99,34 @@ func (r *Reader) KeepComments(keep bool) { r.keep = keep }
 // is returned first. Else it is io.ErrUnexpectedEOF. Any other error of the
 // source is returned after the whole events before it. Errors are final.
 func (r *Reader) Next() (Event, error) {
-	r.reset()
+	for {
+		if event, ready := r.Buffered(); ready {
+			return event, nil
+		}
+		if r.err != nil {
+			r.amid = false
+			return r.finish()
+		}
+		r.fill()
+	}
+}
+
+// Buffered returns the next event if all of it has been read from the source
+// already, without reading more. It takes the place of Next, which is also to be
+// asked for what is wrong.
+func (r *Reader) Buffered() (event Event, ready bool) {
+	if !r.amid {
+		r.reset()
+		r.amid = true
+	}
 	for {
 		line, ok := r.line()
 		if !ok {
-			if r.err != nil {
-				return r.finish()
-			}
-			r.fill()
-			continue
+			return Event{}, false
 		}
 		if event, ready := r.take(line); ready {
-			return event, nil
+			r.amid = false
+			return event, true
 		}
 		if r.pos-r.start > r.max {
 			r.tooLong()

@@ -22,12 +22,31 @@ func readAll(r *Reader) ([]got, error) {
 		if err != nil {
 			return all, err
 		}
-		g := got{string(e.Name), string(e.Data), string(e.Raw)}
-		if e.Data == nil {
-			g.data = "<none>"
-		}
-		all = append(all, g)
+		all = append(all, copied(e))
 	}
+}
+
+// readEager is readAll by way of Buffered, wherever that has an event.
+func readEager(r *Reader) ([]got, error) {
+	var all []got
+	for {
+		e, ready := r.Buffered()
+		if !ready {
+			var err error
+			if e, err = r.Next(); err != nil {
+				return all, err
+			}
+		}
+		all = append(all, copied(e))
+	}
+}
+
+func copied(e Event) got {
+	g := got{string(e.Name), string(e.Data), string(e.Raw)}
+	if e.Data == nil {
+		g.data = "<none>"
+	}
+	return g
 }
 
 func TestNextReadsWhatServersSend(t *testing.T) {
@@ -139,6 +158,28 @@ func TestEventIsReturnedAsSoonAsItsBlankLineCame(t *testing.T) {
 	}
 }
 
+func TestBufferedDoesNotRead(t *testing.T) {
+	r := NewReader(&pieces{t, []string{"data: a\n\ndata: b\n\n: c\n\ndata: c", "\n\ndata: d\n\n"}}, 0)
+	_, ready := r.Buffered()
+	require.False(t, ready, "nothing has been read")
+	e, err := r.Next()
+	require.NoError(t, err)
+	require.Equal(t, "a", string(e.Data))
+	e, ready = r.Buffered()
+	require.True(t, ready)
+	require.Equal(t, "b", string(e.Data))
+	for range 2 {
+		_, ready = r.Buffered()
+		require.False(t, ready, "a part of the next one has come")
+	}
+	e, err = r.Next()
+	require.NoError(t, err)
+	require.Equal(t, "data: c\n\n", string(e.Raw))
+	e, err = r.Next()
+	require.NoError(t, err)
+	require.Equal(t, "d", string(e.Data))
+}
+
 func TestLateLFReachesTheNextRaw(t *testing.T) {
 	for _, comment := range []string{"", ": ka\r\n\r\n"} {
 		r := NewReader(&pieces{t: t, left: []string{"data: 1\r\n\r", "\n" + comment + "data: 2\r\n\r\n"}}, 0)
@@ -242,6 +283,9 @@ func FuzzReader(f *testing.F) {
 		again, err2 := readAll(NewReader(chunked(in, cuts), 0))
 		require.Equal(t, err, err2)
 		require.Equal(t, dataOf(events), dataOf(again))
+		eager, err5 := readEager(NewReader(chunked(in, cuts), 0))
+		require.Equal(t, err2, err5)
+		require.Equal(t, again, eager)
 		want := reference(string(in))
 		require.LessOrEqual(t, len(events), len(want)+1, "at most the one that the input ends in")
 		require.GreaterOrEqual(t, len(events), len(want))
