@@ -164,4 +164,3 @@ func newID(random uint64) string {
 	}
 	return string(id)
 }
-

@@ -62,8 +62,8 @@ type relay struct {
 
 	// Guarded by mu.
 	mu     sync.Mutex
-	status int  // that was sent; 0: none yet
-	moved  bool // something was written since the timer last went off
+	status int     // that was sent; 0: none yet
+	moved  bool    // something was written since the timer last went off
 	tail   [4]byte // of what was written of a stream
 	amid   bool    // that ends amid an event
 	over   bool
