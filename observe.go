@@ -266,9 +266,10 @@ func (w watchers) store(e StoreErrorEvent) {
 	}
 }
 
-// logObserver is an observer that logs: what an operator must act on or know
-// at Warn, what the layers do about faults at Info, the rest at Debug.
-func logObserver(l *slog.Logger) Observer {
+// LogObserver returns the observer of [WithLogger], for those who want some of
+// it only: what an operator must act on or know at Warn, what the layers do about
+// faults at Info, the rest at Debug.
+func LogObserver(l *slog.Logger) Observer {
 	return Observer{
 		CallEnd: func(e CallEndEvent) {
 			level, msg := slog.LevelDebug, "call answered"

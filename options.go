@@ -224,7 +224,7 @@ func WithLogger(l *slog.Logger) Option {
 		if l == nil {
 			return badConfig("Logger", "nil", "must not be nil")
 		}
-		c.observers = append(c.observers, logObserver(l))
+		c.observers = append(c.observers, LogObserver(l))
 		return nil
 	})
 }

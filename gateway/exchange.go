@@ -72,7 +72,7 @@ func (x *exchange) serve() error {
 	x.relay.format = x.route.format
 	var body []byte
 	if x.route.asks || x.route.uploads && x.r.Method == http.MethodPost {
-		if body, x.problem = readBody(x.relay.w, x.r, x.state.maxRequest); x.problem != nil {
+		if body, x.problem = readBody(x.relay.w, x.r, x.state.MaxRequest, x.state.BodyTimeout); x.problem != nil {
 			return x.refuse()
 		}
 	}
@@ -81,8 +81,11 @@ func (x *exchange) serve() error {
 			return x.refuse()
 		}
 		x.relay.stream = x.stream
+		if model, ok := x.state.Models[x.model]; ok {
+			body, x.model = x.question.renamed(body, model), model
+		}
 	}
-	x.relay.keepAlive(x.state.keepAlive)
+	x.relay.keepAlive(x.state.KeepAlive)
 	defer x.relay.end() // the response is the server's again
 	resp, err := x.state.transport.RoundTrip(outgoing(x, x.r, x.state.base, x.route, body))
 	if err != nil {
@@ -107,8 +110,8 @@ func (x *exchange) gone() bool { return x.Err() != nil && context.Cause(x) != er
 
 // done is called by the handler and the call when they have ended.
 func (x *exchange) done() {
-	if x.parties.Add(-1) == 0 && x.state.logger != nil {
-		x.log(x.state.logger)
+	if x.parties.Add(-1) == 0 && x.state.Logger != nil {
+		x.log(x.state.Logger)
 	}
 }
 
@@ -134,7 +137,7 @@ func (x *exchange) log(l *slog.Logger) {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 16),
-		slog.String("id", x.id), slog.String("method", x.r.Method), slog.String("path", x.r.URL.Path),
+		slog.String("method", x.r.Method), slog.String("path", x.r.URL.Path),
 		slog.Int("status", x.relay.status), slog.Duration("duration", time.Since(x.start)))
 	if x.route.asks {
 		attrs = append(attrs, slog.String("model", x.model), slog.Bool("stream", x.stream))

@@ -19,7 +19,17 @@ type Settings struct {
 	MaxRequest int64
 	// KeepAlive says how connections are kept alive while calls wait.
 	KeepAlive KeepAlive
-	// Logger gets one line for each request. Default nil: nothing is logged.
+	// Models are other names that clients may use for models, such as "gpt-4o" for
+	// "deepseek-flash". A request's model is all that is changed of it. Default:
+	// none.
+	Models map[string]string
+	// BodyTimeout is for how long each MiB of a request may take to come after the
+	// first, which the server's ReadTimeout is for. Default 0: all of it has that
+	// one time.
+	BodyTimeout time.Duration
+	// Logger gets one line for each request, and what else an operator should know.
+	// Nothing of prompts or answers is ever in it, and no key. Default nil: nothing
+	// is logged.
 	Logger *slog.Logger
 }
 
@@ -44,11 +54,9 @@ type Gateway struct {
 
 // state is what an exchange goes by from its beginning to its end.
 type state struct {
-	transport  *deepseek.Transport
-	base       *url.URL
-	maxRequest int64
-	keepAlive  KeepAlive
-	logger     *slog.Logger
+	Settings
+	transport *deepseek.Transport
+	base      *url.URL
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -60,13 +68,16 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := deepseek.NewTransport(append(opts[:len(opts):len(opts)], deepseek.WithStreamComments(), deepseek.WithObserver(observer()))...)
+	if s.Logger != nil {
+		s.Logger = slog.New(named{s.Logger.Handler()})
+	}
+	t, err := deepseek.NewTransport(deepseek.WithOptions(opts...), deepseek.WithStreamComments(), logged(s.Logger), deepseek.WithObserver(observer()))
 	if err != nil {
 		return nil, err
 	}
 	g := new(Gateway)
 	g.state.Store(&state{
-		transport: t, base: t.BaseURL(), maxRequest: s.MaxRequest, keepAlive: s.KeepAlive, logger: s.Logger,
+		Settings: s, transport: t, base: t.BaseURL(),
 	})
 	return g, nil
 }

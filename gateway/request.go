@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
@@ -20,7 +21,7 @@ const atOnce = 1 << 20
 // readBody reads a request's body whole, before anything is sent: then no early
 // answer can race with the reading of it (https://go.dev/issue/40747), it can be
 // sent again, and a slow client holds nothing but its own connection.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, *problem) {
+func readBody(w http.ResponseWriter, r *http.Request, most int64, patience time.Duration) ([]byte, *problem) {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, &problem{
 			status: http.StatusUnsupportedMediaType, code: "unsupported_encoding",
@@ -30,7 +31,10 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, *prob
 	if r.ContentLength > most {
 		return nil, tooLarge(most)
 	}
-	body := http.MaxBytesReader(w, r.Body, most)
+	var body io.Reader = http.MaxBytesReader(w, r.Body, most)
+	if patience > 0 && (r.ContentLength < 0 || r.ContentLength > atOnce) {
+		body = &patient{Reader: body, rc: http.NewResponseController(w), patience: patience}
+	}
 	var buf bytes.Buffer
 	if r.ContentLength > 0 {
 		// One more, to see the end without growing.
@@ -49,6 +53,23 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, *prob
 	return buf.Bytes(), nil
 }
 
+// patient is a body whose client has some more time for each MiB that has come.
+type patient struct {
+	io.Reader
+	rc       *http.ResponseController
+	patience time.Duration
+	since    int // bytes
+}
+
+func (b *patient) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.since += n; b.since >= atOnce {
+		b.since = 0
+		_ = b.rc.SetReadDeadline(time.Now().Add(b.patience))
+	}
+	return n, err
+}
+
 func tooLarge(most int64) *problem {
 	return &problem{
 		status: http.StatusRequestEntityTooLarge, code: "request_too_large",
@@ -60,6 +81,8 @@ func tooLarge(most int64) *problem {
 type question struct {
 	model  string
 	stream bool
+	from   int // where in the body the model is
+	until  int
 }
 
 // readQuestion looks at a body that must be a JSON object. Nothing in it is
@@ -82,6 +105,7 @@ func readQuestion(body []byte) (q question, p *problem) {
 		switch string(name) {
 		case "model":
 			models++
+			q.from, q.until = m.At, m.At+len(m.Value)
 			var err error
 			if q.model, err = jsonscan.String(m.Value); err != nil {
 				return bad("invalid_model", "model must be a string")
@@ -101,6 +125,14 @@ func readQuestion(body []byte) (q question, p *problem) {
 
 // quoted is a member's raw name with the quotes that stand around it.
 func quoted(name []byte) []byte { return append(append([]byte{'"'}, name...), '"') }
+
+// renamed is the body with another name for its model.
+func (q *question) renamed(body []byte, model string) []byte {
+	fresh := make([]byte, 0, len(body)+len(model)+2)
+	fresh = append(fresh, body[:q.from]...)
+	fresh = jsonscan.AppendQuoted(fresh, model)
+	return append(fresh, body[q.until:]...)
+}
 
 // outgoing is the request as it is sent on. It is another one than r, which the
 // server goes on using.

@@ -1,0 +1,378 @@
+package gateway
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/seawall-go/deepseek"
+)
+
+// Config is what a configuration file says. What it leaves out has the default
+// that its type documents; a file that says nothing serves DeepSeek, with the key
+// in DEEPSEEK_API_KEY, on 127.0.0.1:8080.
+type Config struct {
+	// Listen is the address to listen on. Default 127.0.0.1:8080. Without clients
+	// it must be a loopback address.
+	Listen string
+	// TLS is what to serve HTTPS with. Default: plain HTTP.
+	TLS TLS
+
+	// BaseURL is where the API is. Default: the environment's DEEPSEEK_BASE_URL,
+	// else https://api.deepseek.com.
+	BaseURL string
+	// Accounts are DeepSeek accounts with their keys. Default: the keys in the
+	// environment's DEEPSEEK_API_KEY or DEEPSEEK_API_KEYS, each its own account.
+	Accounts []Account
+	// Models are other names that clients may use for models: "gpt-4o:
+	// deepseek-flash". Default: none.
+	Models map[string]string
+	// Strategy is how an account is chosen: affinity, least_loaded or round_robin.
+	// Default affinity.
+	Strategy string
+
+	MaxConcurrency int // calls in flight over all; default: no limit
+	RateLimit      RateLimit
+	Queue          deepseek.Queue
+	Retry          Retry
+	Breaker        Breaker
+	Timeouts       deepseek.Timeouts
+	KeepAlive      KeepAlive
+
+	Server   Server
+	Shutdown Shutdown
+	Log      Log
+
+	doc *document
+}
+
+// Account is a DeepSeek account. Limits belong to it, whichever key is used.
+type Account struct {
+	// Name is what logs call it. With several accounts each must have one.
+	Name string
+	Keys secrets
+	// The rest is as in [deepseek.Account].
+	MaxConcurrency    int
+	Weight            int
+	RequestsPerMinute int
+	TokensPerMinute   int
+}
+
+// TLS is a certificate with its key, as files in PEM form. They are read again on
+// each reload.
+type TLS struct{ Cert, Key string }
+
+// RateLimit starts at most PerSecond requests a second after a Burst. The zero
+// value is no limit.
+type RateLimit struct {
+	PerSecond float64
+	Burst     int // default 1
+}
+
+// Retry is as in package deepseek, or "off".
+type Retry struct {
+	Off bool
+	deepseek.Retry
+}
+
+// Breaker is as in package deepseek, or "off".
+type Breaker struct {
+	Off bool
+	deepseek.Breaker
+}
+
+// Server bounds what clients may take of the process. The zero value is the
+// default.
+type Server struct {
+	MaxRequest     Size          // largest request; default 48MiB
+	MaxHeader      Size          // largest header of a request; default 64KiB
+	MaxConnections int           // open at a time, others wait to be accepted; default 10000
+	HeaderTimeout  time.Duration // for a request's header to come; default 10s
+	BodyTimeout    time.Duration // for a request's body to come, or each MiB of it; default 30s
+	WriteTimeout   time.Duration // for a client to take what it is sent, piece by piece; default 60s
+	IdleTimeout    time.Duration // of a connection between two requests; default 2m
+}
+
+// Shutdown is how the process ends on SIGTERM.
+type Shutdown struct {
+	// Delay is for how long it goes on as before, but for /readyz, so that whoever
+	// sends it requests can notice. Default 0.
+	Delay time.Duration
+	// Limit is how long calls have to end after that. Those that have not are told
+	// so. Default 1m.
+	Limit time.Duration
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	Level  string // debug, info, warn or error; default info
+	Format string // json or text; default json
+}
+
+// ReadConfig reads a file. All that is wrong with it is told at once, each as a
+// [*FileError]. Nothing in it is more than names of secrets: these are read from
+// the environment ("env:NAME") or from files of their own ("file:PATH", relative
+// to the configuration's).
+func ReadConfig(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &FileError{File: path, Reason: reason(err)}
+	}
+	return parseConfig(path, data)
+}
+
+func parseConfig(path string, data []byte) (*Config, error) {
+	c := new(Config)
+	c.doc = parseDocument(path, data, c)
+	c.setDefaults()
+	if len(c.doc.errs) == 0 {
+		c.check()
+	}
+	if err := c.doc.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Config) setDefaults() {
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
+	c.Strategy = cmp.Or(c.Strategy, "affinity")
+	c.RateLimit.Burst = cmp.Or(c.RateLimit.Burst, 1)
+	s := &c.Server
+	s.MaxRequest = cmp.Or(s.MaxRequest, defaultMaxRequest)
+	s.MaxHeader = cmp.Or(s.MaxHeader, 64<<10)
+	s.MaxConnections = cmp.Or(s.MaxConnections, 10_000)
+	s.HeaderTimeout = cmp.Or(s.HeaderTimeout, 10*time.Second)
+	s.BodyTimeout = cmp.Or(s.BodyTimeout, 30*time.Second)
+	s.WriteTimeout = cmp.Or(s.WriteTimeout, time.Minute)
+	s.IdleTimeout = cmp.Or(s.IdleTimeout, 2*time.Minute)
+	c.Shutdown.Limit = cmp.Or(c.Shutdown.Limit, time.Minute)
+	c.Log.Level = cmp.Or(c.Log.Level, "info")
+	c.Log.Format = cmp.Or(c.Log.Format, "json")
+	if len(c.Accounts) == 1 {
+		c.Accounts[0].Name = cmp.Or(c.Accounts[0].Name, "main")
+	}
+}
+
+// check looks at what no single value can tell, and has the transport look at
+// the rest.
+func (c *Config) check() {
+	fail := c.doc.failAt
+	host, port, err := net.SplitHostPort(c.Listen)
+	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+		fail("listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8080 or :8080", c.Listen))
+	} else if !isLoopback(host) {
+		fail("listen", "without clients the gateway listens on loopback only, such as 127.0.0.1:8080: whoever reaches it spends your money")
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		fail("tls", "needs both cert and key")
+	}
+	if !slices.Contains([]string{"affinity", "least_loaded", "round_robin"}, c.Strategy) {
+		fail("strategy", fmt.Sprintf("%q is none of affinity, least_loaded, round_robin", c.Strategy))
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		fail("log.level", fmt.Sprintf("%q is none of debug, info, warn, error", c.Log.Level))
+	}
+	if c.Log.Format != "json" && c.Log.Format != "text" {
+		fail("log.format", fmt.Sprintf("%q is neither json nor text", c.Log.Format))
+	}
+	for i, a := range c.Accounts {
+		at := fmt.Sprintf("accounts[%d]", i)
+		if a.Name == "" {
+			fail(at, "needs a name, as there are several")
+		}
+		if len(a.Keys) == 0 {
+			fail(at, `needs keys, such as "keys: [env:DEEPSEEK_API_KEY]"`)
+		}
+	}
+	for name, model := range c.Models {
+		if name == "" || model == "" {
+			fail("models."+name, "must not be empty")
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"server.header_timeout": c.Server.HeaderTimeout, "server.body_timeout": c.Server.BodyTimeout,
+		"server.write_timeout": c.Server.WriteTimeout, "server.idle_timeout": c.Server.IdleTimeout,
+		"shutdown.limit": c.Shutdown.Limit,
+	} {
+		if d <= 0 {
+			fail(name, "must be more than 0")
+		}
+	}
+	if c.Shutdown.Delay < 0 {
+		fail("shutdown.delay", "must not be negative")
+	}
+	if c.Server.MaxConnections < 1 {
+		fail("server.max_connections", "must be at least 1")
+	}
+	if len(c.doc.errs) > 0 {
+		return
+	}
+	var bad *deepseek.ConfigError
+	switch _, err := New(c.Settings(), c.Options()...); {
+	case errors.As(err, &bad):
+		reason := bad.Reason
+		if bad.Value != "" {
+			reason = bad.Value + " " + reason
+		}
+		fail(c.path(bad.Field), reason)
+	case err != nil:
+		fail("", err.Error())
+	}
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// ofAccount is how package deepseek names a field of an account.
+var ofAccount = regexp.MustCompile(`^Account ("(?:[^"\\]|\\.)*")\.(.*)$`)
+
+// path is where the file has what package deepseek calls field.
+func (c *Config) path(field string) string {
+	prefix := ""
+	if m := ofAccount.FindStringSubmatch(field); m != nil {
+		field = m[2]
+		name, _ := strconv.Unquote(m[1])
+		// The last of that name, if there are two.
+		for i, a := range c.Accounts {
+			if a.Name == name {
+				prefix = fmt.Sprintf("accounts[%d].", i)
+			}
+		}
+	}
+	field, _, _ = strings.Cut(field, "[") // one key's is that of the list
+	names := strings.Split(field, ".")
+	for i, name := range names {
+		names[i] = fieldName(name)
+	}
+	return prefix + strings.Join(names, ".")
+}
+
+// Settings are the gateway's own.
+func (c *Config) Settings() Settings {
+	return Settings{MaxRequest: int64(c.Server.MaxRequest), KeepAlive: c.KeepAlive, Models: c.Models, BodyTimeout: c.Server.BodyTimeout}
+}
+
+// Options are those of its transport.
+func (c *Config) Options() []deepseek.Option {
+	opts := []deepseek.Option{
+		deepseek.WithQueue(c.Queue), deepseek.WithRetry(c.Retry.Retry), deepseek.WithBreaker(c.Breaker.Breaker),
+		deepseek.WithTimeouts(c.Timeouts), deepseek.WithStrategy(c.strategy()),
+	}
+	if c.BaseURL != "" {
+		opts = append(opts, deepseek.WithBaseURL(c.BaseURL))
+	}
+	for _, a := range c.Accounts {
+		opts = append(opts, deepseek.WithAccounts(deepseek.Account{
+			Name: a.Name, Keys: a.Keys, MaxConcurrency: a.MaxConcurrency, Weight: a.Weight,
+			RequestsPerMinute: a.RequestsPerMinute, TokensPerMinute: a.TokensPerMinute,
+		}))
+	}
+	if c.MaxConcurrency != 0 {
+		opts = append(opts, deepseek.WithMaxConcurrency(c.MaxConcurrency))
+	}
+	if c.RateLimit.PerSecond != 0 {
+		opts = append(opts, deepseek.WithRateLimit(c.RateLimit.PerSecond, c.RateLimit.Burst))
+	}
+	if c.Retry.Off {
+		opts = append(opts, deepseek.WithoutRetry())
+	}
+	if c.Breaker.Off {
+		opts = append(opts, deepseek.WithoutBreaker())
+	}
+	return opts
+}
+
+func (c *Config) strategy() deepseek.Strategy {
+	switch c.Strategy {
+	case "least_loaded":
+		return deepseek.LeastLoaded{}
+	case "round_robin":
+		return deepseek.RoundRobin{}
+	}
+	return deepseek.Affinity{}
+}
+
+// Files are the files that were read, with those of secrets.
+func (c *Config) Files() []string { return append([]string{c.doc.file}, c.doc.read...) }
+
+// secrets are read from where the file says that they are.
+type secrets []string
+
+func (s *secrets) read(d *document, n *yaml.Node, path string) {
+	places := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		places = n.Content
+	}
+	for _, place := range places {
+		if found, why := d.secret(place); why != "" {
+			d.fail(place, path, "%s", why)
+		} else {
+			*s = append(*s, found...)
+		}
+	}
+}
+
+// secret reads the secrets of one place: those of an environment variable,
+// separated by commas, or the lines of a file.
+func (d *document) secret(n *yaml.Node) (found []string, why string) {
+	var text, separator string
+	if name, ok := strings.CutPrefix(n.Value, "env:"); ok {
+		if text, separator = os.Getenv(name), ","; text == "" {
+			return nil, "the environment has no " + name
+		}
+	} else if path, ok := strings.CutPrefix(n.Value, "file:"); ok {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(filepath.Dir(d.file), path)
+		}
+		d.read = append(d.read, path)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, "cannot read " + path + ": " + reason(err)
+		}
+		text, separator = string(data), "\n"
+	} else { // it may be the secret itself: do not repeat it
+		return nil, "a secret is not written here: say where it is, with env:NAME or file:PATH"
+	}
+	for part := range strings.SplitSeq(text, separator) {
+		if part = strings.TrimSpace(part); part != "" {
+			found = append(found, part)
+		}
+	}
+	if len(found) == 0 {
+		return nil, n.Value + " is empty"
+	}
+	return found, ""
+}
+
+// reason is what the system says, without the path.
+func reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// Level is the least that is logged.
+func (c *Config) Level() slog.Level {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(c.Log.Level)) // checked
+	return l
+}

@@ -1,0 +1,211 @@
+package gateway
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek"
+)
+
+const testKey = "sk-config-0123456789"
+
+// configure has a file read that holds text.
+func configure(t *testing.T, text string) (*Config, error) {
+	t.Helper()
+	for _, name := range []string{"DEEPSEEK_API_KEY", "DEEPSEEK_API_KEYS", "DEEPSEEK_BASE_URL"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("ONE_KEY", testKey)
+	t.Setenv("MORE_KEYS", testKey+"-a, "+testKey+"-b,")
+	path := filepath.Join(t.TempDir(), "seawall.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), "keys"), []byte(testKey+"-1\n\n"+testKey+"-2\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), "empty"), []byte("\n"), 0o600))
+	return ReadConfig(path)
+}
+
+func TestConfig(t *testing.T) {
+	c, err := configure(t, `
+# Everything that there is.
+listen: localhost:9000
+base_url: https://api.deepseek.com/v1
+accounts:
+  - name: main
+    keys: [env:ONE_KEY, file:keys]
+    max_concurrency: 1_000
+    weight: 2
+    requests_per_minute: 100
+    tokens_per_minute: 100000
+  - name: spare
+    keys: env:MORE_KEYS
+models:
+  gpt-4o: deepseek-flash
+  o3: deepseek-v4-pro
+strategy: least_loaded
+max_concurrency: 300
+rate_limit: {per_second: 20.5, burst: 40}
+queue: {max_length: 500, max_wait: 2m}
+retry:
+  max_attempts: 6
+  min_interval: 250ms
+  max_interval: 4s
+  max_retry_after: 30s
+  budget: 50
+breaker: {min_requests: 10, failure_ratio: 0.4, window: 1m, open_for: 10s, max_open_for: 2m, probes: 3}
+timeouts: {first_data: 5m, between_data: 90s, silence: off}
+keep_alive: {every: 5s, whole_after: off}
+server:
+  max_request: 64MiB
+  max_header: 32KB
+  max_connections: 100
+  header_timeout: 5s
+  body_timeout: 1m
+  write_timeout: 20s
+  idle_timeout: 30s
+shutdown: {delay: 5s, limit: 10m}
+log: {level: warn, format: text}
+`)
+	require.NoError(t, err)
+	assert.Equal(t, "localhost:9000", c.Listen)
+	assert.Equal(t, []Account{
+		{Name: "main", Keys: secrets{testKey, testKey + "-1", testKey + "-2"}, MaxConcurrency: 1000, Weight: 2, RequestsPerMinute: 100, TokensPerMinute: 100_000},
+		{Name: "spare", Keys: secrets{testKey + "-a", testKey + "-b"}},
+	}, c.Accounts)
+	assert.Equal(t, map[string]string{"gpt-4o": "deepseek-flash", "o3": "deepseek-v4-pro"}, c.Models)
+	assert.Equal(t, RateLimit{PerSecond: 20.5, Burst: 40}, c.RateLimit)
+	assert.Equal(t, deepseek.Queue{MaxLength: 500, MaxWait: 2 * time.Minute}, c.Queue)
+	assert.Equal(t, deepseek.Retry{MaxAttempts: 6, MinInterval: 250 * time.Millisecond, MaxInterval: 4 * time.Second, MaxRetryAfter: 30 * time.Second, Budget: 50}, c.Retry.Retry)
+	assert.Equal(t, 0.4, c.Breaker.FailureRatio)
+	assert.Equal(t, deepseek.Timeouts{FirstData: 5 * time.Minute, BetweenData: 90 * time.Second, Silence: -1}, c.Timeouts)
+	assert.Equal(t, KeepAlive{Every: 5 * time.Second, WholeAfter: -1}, c.KeepAlive)
+	assert.Equal(t, Server{
+		MaxRequest: 64 << 20, MaxHeader: 32_000, MaxConnections: 100, HeaderTimeout: 5 * time.Second,
+		BodyTimeout: time.Minute, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
+	}, c.Server)
+	assert.Equal(t, Shutdown{Delay: 5 * time.Second, Limit: 10 * time.Minute}, c.Shutdown)
+	assert.Len(t, c.Files(), 2)
+
+	g, err := New(c.Settings(), c.Options()...)
+	require.NoError(t, err)
+	stats := g.Transport().Stats()
+	require.Len(t, stats.Accounts, 2)
+	assert.Len(t, stats.Accounts[0].Keys, 3)
+	assert.Equal(t, "https://api.deepseek.com", g.Transport().BaseURL().String())
+}
+
+func TestSmallConfigs(t *testing.T) {
+	for _, text := range []string{
+		"",
+		"# nothing\n",
+		"listen: 127.0.0.1:0\n",
+		"accounts:\n  - keys: env:ONE_KEY\n",
+		"accounts: [{keys: [file:keys]}]\nretry: off\nbreaker: off\nqueue:\n",
+	} {
+		c, err := configure(t, text)
+		if !strings.Contains(text, "accounts") {
+			require.ErrorContains(t, err, "DEEPSEEK_API_KEY")
+			t.Setenv("DEEPSEEK_API_KEY", testKey)
+			c, err = parseConfig("seawall.yaml", []byte(text))
+		}
+		require.NoError(t, err, text)
+		require.Equal(t, Size(48<<20), c.Server.MaxRequest)
+		require.Contains(t, c.Listen, "127.0.0.1:")
+		require.Equal(t, "main", append(c.Accounts, Account{Name: "main"})[0].Name)
+	}
+}
+
+// What is wrong is told with its line, all of it at once, and no secret with it.
+func TestBadConfigs(t *testing.T) {
+	const account = "accounts: [{keys: env:ONE_KEY}]\n"
+	cases := []struct {
+		name, text string
+		line       int
+		say        string
+	}{
+		{"unknown field", account + "\nretries: 3\n", 3, `there is no field "retries" here; there are: accounts, `},
+		{"unknown field below", account + "retry:\n  max_attempt: 3\n", 3, `max_attempts`},
+		{"unknown field of an account", "accounts:\n  - name: a\n    key: env:ONE_KEY\n", 3, `there is no field "key" here; there are: keys, max_concurrency, name`},
+		{"not Go's name", account + "MaxConcurrency: 3\n", 2, `no field "MaxConcurrency"`},
+		{"not Go's field either", account + "retry: {off: true}\n", 2, `no field "off"`},
+		{"twice", account + "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", 3, "is there twice; the first is on line 2"},
+		{"not a number", account + "queue:\n  max_wait: 2m\n  max_length: many\n", 4, `queue.max_length: "many" is no whole number`},
+		{"not a whole number", account + "max_concurrency: 1.5\n", 2, "is no whole number"},
+		{"too large a number", account + "max_concurrency: 99999999999999999999\n", 2, "is no whole number"},
+		{"not a duration", account + "timeouts: {silence: 60}\n", 2, `timeouts.silence: "60" is no duration`},
+		{"not a size", account + "server: {max_request: 48 MB/s}\n", 2, `is no size`},
+		{"negative size", account + "server: {max_request: -1MB}\n", 2, `is no size`},
+		{"list in place of a value", account + "listen: [a, b]\n", 2, "listen: must be a single value"},
+		{"value in place of fields", account + "queue: 5\n", 2, "queue: must be fields with values"},
+		{"value in place of names", account + "models: deepseek-flash\n", 2, "models: must be names with values"},
+		{"fields in place of a list", "accounts: {main: env:ONE_KEY}\n", 1, "accounts: must be a list"},
+		{"off where that is no choice", account + "queue: off\n", 2, "queue: must be fields"},
+		{"no YAML", account + "listen: [\n", 2, "did not find"},
+		{"a tab", account + "queue:\n\tmax_length: 1\n", 3, "cannot start any token"},
+		{"two documents", account + "---\nlisten: x\n", 2, "second document"},
+
+		{"a secret in the file", "accounts:\n  - keys:\n      - " + testKey + "\n", 3, "accounts[0].keys: a secret is not written here"},
+		{"no such variable", "accounts: [{keys: env:NO_SUCH_VARIABLE}]\n", 1, "the environment has no NO_SUCH_VARIABLE"},
+		{"no such file", "accounts: [{keys: 'file:missing'}]\n", 1, "no such file"},
+		{"empty file", "accounts: [{keys: 'file:empty'}]\n", 1, "is empty"},
+		{"no keys", "accounts:\n  - name: a\n    keys: env:ONE_KEY\n  - name: b\n", 4, "accounts[1]: needs keys"},
+		{"no names", "accounts:\n  - keys: env:ONE_KEY\n  - keys: env:MORE_KEYS\n", 2, "accounts[0]: needs a name"},
+		{"same name", "accounts:\n  - {name: a, keys: env:ONE_KEY}\n  - {name: a, keys: env:MORE_KEYS}\n", 3, "is taken by another account"},
+		{"same key", "accounts:\n  - {name: a, keys: env:ONE_KEY}\n  - {name: b, keys: env:ONE_KEY}\n", 3, `accounts[1].keys: #`},
+		{"bad weight", "accounts:\n  - name: a\n    keys: env:ONE_KEY\n    weight: -1\n", 4, "accounts[0].weight: -1 must not be negative"},
+
+		{"listens to the world", account + "listen: :8080\n", 2, "without clients the gateway listens on loopback only"},
+		{"listens on a name", account + "listen: gateway.example:80\n", 2, "loopback only"},
+		{"listens on nothing", account + "listen: '8080'\n", 2, "is no address"},
+		{"half of TLS", account + "tls: {cert: x.pem}\n", 2, "needs both cert and key"},
+		{"no such strategy", account + "strategy: fastest\n", 2, `"fastest" is none of`},
+		{"no such level", account + "log: {level: loud}\n", 2, `log.level: "loud"`},
+		{"plain HTTP", account + "base_url: http://api.deepseek.com\n", 2, "base_url: "},
+		{"impossible policy", account + "retry:\n  min_interval: 10s\n  max_interval: 5s\n", 4, "retry.max_interval: 5s must not be less"},
+		{"impossible breaker", account + "breaker:\n  failure_ratio: 2\n", 3, "breaker.failure_ratio: 2 must be between"},
+		{"negative limit", account + "max_concurrency: -1\n", 2, "max_concurrency: -1 must be at least 1"},
+		{"no rate", account + "rate_limit: {per_second: -2}\n", 2, "rate_limit.per_second"},
+		{"no time", account + "shutdown: {limit: off}\n", 2, "shutdown.limit: must be more than 0"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := configure(t, c.text)
+			require.Error(t, err)
+			require.ErrorContains(t, err, c.say)
+			require.NotContains(t, err.Error(), testKey)
+			var e *FileError
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, c.line, e.Line, err.Error())
+		})
+	}
+	_, err := configure(t, "x: 1\nretry: {y: 1}\nqueue: {max_wait: z}\n")
+	require.Len(t, strings.Split(err.Error(), "\n"), 3, err.Error())
+	_, err = ReadConfig(filepath.Join(t.TempDir(), "missing.yaml"))
+	require.ErrorContains(t, err, "missing.yaml: no such file")
+}
+
+func TestFieldName(t *testing.T) {
+	for name, want := range map[string]string{
+		"Listen": "listen", "MaxAttempts": "max_attempts", "BaseURL": "base_url", "TLS": "tls", "MaxRetryAfter": "max_retry_after",
+		"TLSCert": "tls_cert", "X": "x", "PerSecond": "per_second",
+	} {
+		require.Equal(t, want, fieldName(name))
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("accounts: [{name: a, keys: env:X}]\nretry: off\nmodels: {a: b}\nserver: {max_request: 1MiB}\n"))
+	f.Add([]byte("a: &a {b: *a}\n<<: *a\n? [x]\n: y\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if strings.Contains(string(data), "file:") {
+			return // no reading about on this machine
+		}
+		_, err := parseConfig("f.yaml", data)
+		_ = err
+	})
+}
