@@ -133,6 +133,13 @@ func ReadConfig(path string) (*Config, error) {
 	return parseConfig(path, data)
 }
 
+// DefaultConfig is what an empty file says.
+func DefaultConfig() *Config {
+	c := &Config{doc: new(document)}
+	c.setDefaults()
+	return c
+}
+
 func parseConfig(path string, data []byte) (*Config, error) {
 	c := new(Config)
 	c.doc = parseDocument(path, data, c)

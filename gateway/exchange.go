@@ -106,7 +106,7 @@ func (x *exchange) refuse() error {
 
 // gone reports whether the client has given up, so that nobody reads what it is
 // told. net/http also ends the context when the server is closed.
-func (x *exchange) gone() bool { return x.Err() != nil && context.Cause(x) != errShutdown }
+func (x *exchange) gone() bool { return x.Err() != nil && context.Cause(x) != ErrShutdown }
 
 // done is called by the handler and the call when they have ended.
 func (x *exchange) done() {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -49,7 +50,8 @@ func (s Settings) withDefaults() (Settings, error) {
 // Gateway is an [http.Handler] that serves DeepSeek's API through a
 // [deepseek.Transport]. It is safe for concurrent use.
 type Gateway struct {
-	state atomic.Pointer[state]
+	state    atomic.Pointer[state]
+	draining atomic.Bool
 }
 
 // state is what an exchange goes by from its beginning to its end.
@@ -85,9 +87,32 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 // Transport is what calls go through now.
 func (g *Gateway) Transport() *deepseek.Transport { return g.state.Load().transport }
 
+// Drain has /readyz say from now on that no more requests should be sent here.
+// Those that come are served all the same.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// health answers those who ask how the gateway is: /healthz, whether it runs, and
+// /readyz, whether it is to be sent requests. It is false for all other paths.
+func (g *Gateway) health(w http.ResponseWriter, r *http.Request) bool {
+	status, text := http.StatusOK, "ok\n"
+	switch {
+	case r.URL.Path != "/healthz" && r.URL.Path != "/readyz", r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return false
+	case r.URL.Path == "/readyz" && g.draining.Load():
+		status, text = http.StatusServiceUnavailable, "shutting down\n"
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
+	return true
+}
+
 // ServeHTTP answers a request. Where a response cannot be completed it panics
 // with [http.ErrAbortHandler], which breaks the connection.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.health(w, r) {
+		return
+	}
 	x := &exchange{Context: r.Context(), state: g.state.Load(), id: newID(rand.Uint64()), r: r, start: time.Now()}
 	x.relay.w, x.relay.rc = w, http.NewResponseController(w)
 	x.parties.Store(1)

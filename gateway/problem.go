@@ -26,9 +26,9 @@ type problem struct {
 	final   bool          // an SDK must not try again: the transport has
 }
 
-// errShutdown is why calls end that are still under way when the time for that
-// is up.
-var errShutdown = errors.New("the gateway is shutting down")
+// ErrShutdown is the cause to end a server's base context with, so that calls
+// that are under way tell their clients why they end.
+var ErrShutdown = errors.New("the gateway is shutting down")
 
 // problemOf tells what a call came to that ended without a response, or in the
 // middle of one.
@@ -44,8 +44,8 @@ func problemOf(ctx context.Context, err error) *problem {
 		timed interface{ Timeout() bool }
 	)
 	switch {
-	case errors.Is(context.Cause(ctx), errShutdown):
-		p.status, p.code, p.message, p.retryIn = http.StatusServiceUnavailable, "shutting_down", errShutdown.Error(), time.Second
+	case errors.Is(context.Cause(ctx), ErrShutdown):
+		p.status, p.code, p.message, p.retryIn = http.StatusServiceUnavailable, "shutting_down", ErrShutdown.Error(), time.Second
 		p.final = false
 	case errors.As(err, &open):
 		p.status, p.code, p.retryIn = http.StatusServiceUnavailable, "circuit_open", max(open.RetryIn, time.Second)

@@ -1,0 +1,92 @@
+// Seawall runs between programs and DeepSeek's API, so that their calls survive:
+// it retries, waits, fails over between keys and accounts, and holds the keys.
+//
+//	seawall serve seawall.yaml   serve, as the file says
+//	seawall check seawall.yaml   tell what is wrong with the file
+//	seawall key new              make a client's key
+//	seawall --demo               serve a fake DeepSeek, to try it
+//
+// The gateway's README describes the file.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/seawall-go/deepseek/gateway"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case err == nil:
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+const usage = `Usage:
+
+  seawall serve FILE     serve DeepSeek's API, as the file says
+  seawall check FILE     tell what is wrong with the file
+  seawall version        tell the version
+  seawall --demo         serve a fake DeepSeek with its faults switched on
+
+With --demo, --listen ADDRESS is where; default 127.0.0.1:8080.
+`
+
+var errUsage = errors.New("usage")
+
+// run is a command, until it is done or ctx is.
+func run(ctx context.Context, args []string, out, errs io.Writer) error {
+	flags := flag.NewFlagSet("seawall", flag.ContinueOnError)
+	flags.SetOutput(errs)
+	flags.Usage = func() { fmt.Fprint(errs, usage) }
+	demo := flags.Bool("demo", false, "")
+	listen := flags.String("listen", "127.0.0.1:8080", "")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return errUsage
+	}
+	args = flags.Args()
+	switch {
+	case *demo && len(args) == 0:
+		return serveDemo(ctx, *listen, out, errs)
+	case len(args) == 2 && args[0] == "serve":
+		return serveFile(ctx, args[1], errs)
+	case len(args) == 2 && args[0] == "check":
+		_, err := gateway.ReadConfig(args[1])
+		if err == nil {
+			fmt.Fprintf(out, "%s: nothing is wrong\n", args[1])
+		}
+		return err
+	case len(args) == 1 && args[0] == "version":
+		fmt.Fprintln(out, version())
+		return nil
+	}
+	fmt.Fprint(errs, usage)
+	return errUsage
+}
+
+// version is what the build says of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "seawall, of an unknown version"
+	}
+	return "seawall " + info.Main.Version + " " + info.GoVersion
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/seawall-go/deepseek"
+	"github.com/seawall-go/deepseek/gateway"
+)
+
+// server is a gateway that listens.
+type server struct {
+	config  *gateway.Config
+	gateway *gateway.Gateway
+	log     *slog.Logger
+	level   *slog.LevelVar
+
+	http   *http.Server
+	tcp    net.Listener
+	cert   atomic.Pointer[tls.Certificate]
+	cancel context.CancelCauseFunc // ends all calls
+}
+
+// newServer listens as the configuration says. More options are for the
+// transport.
+func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*server, error) {
+	s := &server{config: c, level: new(slog.LevelVar)}
+	s.level.Set(c.Level())
+	s.log = newLogger(c.Log.Format, s.level, errs)
+	settings := c.Settings()
+	settings.Logger = s.log
+	var err error
+	if s.gateway, err = gateway.New(settings, deepseek.WithOptions(c.Options()...), deepseek.WithOptions(more...)); err != nil {
+		return nil, err
+	}
+	if err := s.loadCertificate(c); err != nil {
+		return nil, err
+	}
+	calls, cancel := context.WithCancelCause(context.Background())
+	s.cancel = cancel
+	s.http = &http.Server{
+		Handler:           s.gateway,
+		ReadHeaderTimeout: c.Server.HeaderTimeout,
+		ReadTimeout:       c.Server.HeaderTimeout + c.Server.BodyTimeout,
+		IdleTimeout:       c.Server.IdleTimeout,
+		MaxHeaderBytes:    int(c.Server.MaxHeader),
+		BaseContext:       func(net.Listener) context.Context { return calls },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong
+	}
+	if s.tcp, err = net.Listen("tcp", c.Listen); err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	return s, nil
+}
+
+func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// loadCertificate reads the certificate, if there is to be one.
+func (s *server) loadCertificate(c *gateway.Config) error {
+	if c.TLS.Cert == "" {
+		return nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if err != nil {
+		return err
+	}
+	s.cert.Store(&cert)
+	return nil
+}
+
+// serve serves until ctx is done, and then until calls have ended or had their
+// time.
+func (s *server) serve(ctx context.Context) error {
+	l := newListener(s.tcp, s.config.Server.MaxConnections, s.config.Server.WriteTimeout)
+	failed := make(chan error, 1)
+	go func() {
+		if s.cert.Load() == nil {
+			failed <- s.http.Serve(l)
+			return
+		}
+		s.http.TLSConfig = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+		}
+		failed <- s.http.ServeTLS(l, "", "")
+	}()
+	stats := s.gateway.Transport().Stats()
+	s.log.Info("serving", slog.String("version", version()), slog.String("address", s.tcp.Addr().String()), slog.Bool("tls", s.cert.Load() != nil),
+		slog.String("upstream", s.gateway.Transport().BaseURL().String()), slog.Int("accounts", len(stats.Accounts)))
+	s.log.Warn("there are no clients in the configuration: nobody needs a key, so it listens on loopback only")
+	select {
+	case err := <-failed:
+		s.cancel(nil)
+		return err
+	case <-ctx.Done():
+	}
+	return s.drain(failed)
+}
+
+// lastWords is how long calls have to tell their clients that they were ended.
+const lastWords = 5 * time.Second
+
+// drain ends the server: first whoever sends requests is told to send them
+// elsewhere, then no more are taken, at last those under way are ended.
+func (s *server) drain(failed <-chan error) error {
+	how := s.config.Shutdown
+	s.log.Info("shutting down", slog.Duration("delay", how.Delay), slog.Duration("limit", how.Limit))
+	s.gateway.Drain()
+	time.Sleep(how.Delay)
+	late := time.AfterFunc(how.Limit, func() {
+		s.log.Warn("ending the calls that are still under way", slog.Duration("after", how.Limit))
+		s.cancel(gateway.ErrShutdown)
+	})
+	defer late.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), how.Limit+lastWords)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close()
+	}
+	if end := <-failed; !errors.Is(end, http.ErrServerClosed) {
+		return end
+	}
+	s.gateway.Transport().CloseIdleConnections()
+	s.log.Info("ended", slog.Bool("complete", err == nil))
+	return nil
+}
+
+// serveFile serves what a file says.
+func serveFile(ctx context.Context, path string, errs io.Writer) error {
+	c, err := gateway.ReadConfig(path)
+	if err != nil {
+		return err
+	}
+	s, err := newServer(c, errs)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx)
+}
