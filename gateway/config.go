@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -51,6 +52,14 @@ type Config struct {
 	Timeouts       deepseek.Timeouts
 	KeepAlive      KeepAlive
 
+	// Clients are those who may use the gateway. Default: everybody on this machine.
+	Clients []Client
+	// State is the file in which what clients have spent is kept, relative to the
+	// configuration's. Needed where a client has a budget.
+	State string
+	// Prices are what tokens cost. Default: DeepSeek's, in US dollars.
+	Prices Prices
+
 	Server   Server
 	Shutdown Shutdown
 	Log      Log
@@ -91,6 +100,31 @@ type Retry struct {
 type Breaker struct {
 	Off bool
 	deepseek.Breaker
+}
+
+// Prices are changes to DeepSeek's own prices.
+type Prices struct {
+	// Currency is USD or CNY, for which DeepSeek's prices are known, or another, for
+	// which they are not. Default USD.
+	Currency string
+	// The rest is as in [deepseek.Prices], beside or in place of what is known.
+	Models   map[string]deepseek.ModelPrice
+	Aliases  map[string]string
+	Holidays []string
+}
+
+func (p Prices) prices() deepseek.Prices {
+	all := deepseek.Prices{Currency: p.Currency, Models: map[string]deepseek.ModelPrice{}, Aliases: map[string]string{}}
+	switch p.Currency {
+	case "", "USD":
+		all = deepseek.PricesUSD()
+	case "CNY":
+		all = deepseek.PricesCNY()
+	}
+	maps.Copy(all.Models, p.Models)
+	maps.Copy(all.Aliases, p.Aliases)
+	all.Holidays = append(all.Holidays, p.Holidays...)
+	return all
 }
 
 // Server bounds what clients may take of the process. The zero value is the
@@ -180,7 +214,7 @@ func (c *Config) check() {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
 		fail("listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8080 or :8080", c.Listen))
-	} else if !isLoopback(host) {
+	} else if len(c.Clients) == 0 && !isLoopback(host) {
 		fail("listen", "without clients the gateway listens on loopback only, such as 127.0.0.1:8080: whoever reaches it spends your money")
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
@@ -202,6 +236,11 @@ func (c *Config) check() {
 		}
 		if len(a.Keys) == 0 {
 			fail(at, `needs keys, such as "keys: [env:DEEPSEEK_API_KEY]"`)
+		}
+	}
+	for i, client := range c.Clients {
+		if client.BudgetPerMonth > 0 && c.State == "" {
+			fail(fmt.Sprintf("clients[%d].budget_per_month", i), "needs a file to keep what was spent, such as \"state: seawall.state\": a budget must not begin anew with each restart")
 		}
 	}
 	for name, model := range c.Models {
@@ -248,12 +287,18 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// ofAccount is how package deepseek names a field of an account.
-var ofAccount = regexp.MustCompile(`^Account ("(?:[^"\\]|\\.)*")\.(.*)$`)
+// How a field of an account and of a client is named.
+var (
+	ofAccount = regexp.MustCompile(`^Account ("(?:[^"\\]|\\.)*")\.(.*)$`)
+	ofClient  = regexp.MustCompile(`^Clients\[(\d+)\]\.(.*)$`)
+)
 
 // path is where the file has what package deepseek calls field.
 func (c *Config) path(field string) string {
 	prefix := ""
+	if m := ofClient.FindStringSubmatch(field); m != nil {
+		prefix, field = "clients["+m[1]+"].", m[2]
+	}
 	if m := ofAccount.FindStringSubmatch(field); m != nil {
 		field = m[2]
 		name, _ := strconv.Unquote(m[1])
@@ -274,14 +319,21 @@ func (c *Config) path(field string) string {
 
 // Settings are the gateway's own.
 func (c *Config) Settings() Settings {
-	return Settings{MaxRequest: int64(c.Server.MaxRequest), KeepAlive: c.KeepAlive, Models: c.Models, BodyTimeout: c.Server.BodyTimeout}
+	state := c.State
+	if state != "" && !filepath.IsAbs(state) {
+		state = filepath.Join(filepath.Dir(c.doc.file), state)
+	}
+	return Settings{
+		MaxRequest: int64(c.Server.MaxRequest), BodyTimeout: c.Server.BodyTimeout, KeepAlive: c.KeepAlive,
+		Models: c.Models, Clients: c.Clients, State: state,
+	}
 }
 
 // Options are those of its transport.
 func (c *Config) Options() []deepseek.Option {
 	opts := []deepseek.Option{
 		deepseek.WithQueue(c.Queue), deepseek.WithRetry(c.Retry.Retry), deepseek.WithBreaker(c.Breaker.Breaker),
-		deepseek.WithTimeouts(c.Timeouts), deepseek.WithStrategy(c.strategy()),
+		deepseek.WithTimeouts(c.Timeouts), deepseek.WithStrategy(c.strategy()), deepseek.WithPrices(c.Prices.prices()),
 	}
 	if c.BaseURL != "" {
 		opts = append(opts, deepseek.WithBaseURL(c.BaseURL))

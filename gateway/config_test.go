@@ -60,6 +60,22 @@ retry:
 breaker: {min_requests: 10, failure_ratio: 0.4, window: 1m, open_for: 10s, max_open_for: 2m, probes: 3}
 timeouts: {first_data: 5m, between_data: 90s, silence: off}
 keep_alive: {every: 5s, whole_after: off}
+clients:
+  - name: ci
+    keys: `+HashKey("a")+`
+    concurrency: 20
+    requests_per_minute: 600
+    tokens_per_minute: 200_000
+    budget_per_month: 25.50
+    models: [deepseek-flash]
+  - name: web
+    keys: [`+HashKey("b")+", "+HashKey("c")+`]
+state: spent.json
+prices:
+  models:
+    my-model: {off_peak: {cache_hit: 0.1, cache_miss: 1, output: 2}}
+  aliases: {my-alias: my-model}
+  holidays: ["2027-01-01"]
 server:
   max_request: 64MiB
   max_header: 32KB
@@ -84,6 +100,15 @@ log: {level: warn, format: text}
 	assert.Equal(t, 0.4, c.Breaker.FailureRatio)
 	assert.Equal(t, deepseek.Timeouts{FirstData: 5 * time.Minute, BetweenData: 90 * time.Second, Silence: -1}, c.Timeouts)
 	assert.Equal(t, KeepAlive{Every: 5 * time.Second, WholeAfter: -1}, c.KeepAlive)
+	assert.Equal(t, []Client{
+		{Name: "ci", Keys: []string{HashKey("a")}, Concurrency: 20, RequestsPerMinute: 600, TokensPerMinute: 200_000, BudgetPerMonth: 25.5, Models: []string{"deepseek-flash"}},
+		{Name: "web", Keys: []string{HashKey("b"), HashKey("c")}},
+	}, c.Clients)
+	prices := c.Prices.prices()
+	assert.Equal(t, 2.0, prices.Models["my-model"].OffPeak.Output)
+	assert.Equal(t, 0.60, prices.Models["deepseek-flash"].OffPeak.Output)
+	assert.Contains(t, prices.Holidays, "2027-01-01")
+	assert.Equal(t, filepath.Join(filepath.Dir(c.Files()[0]), "spent.json"), c.Settings().State)
 	assert.Equal(t, Server{
 		MaxRequest: 64 << 20, MaxHeader: 32_000, MaxConnections: 100, HeaderTimeout: 5 * time.Second,
 		BodyTimeout: time.Minute, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
@@ -163,6 +188,16 @@ func TestBadConfigs(t *testing.T) {
 		{"listens on a name", account + "listen: gateway.example:80\n", 2, "loopback only"},
 		{"listens on nothing", account + "listen: '8080'\n", 2, "is no address"},
 		{"half of TLS", account + "tls: {cert: x.pem}\n", 2, "needs both cert and key"},
+		{"client without a name", account + "clients:\n  - keys: " + HashKey("a") + "\n", 3, "clients[0].name: must not be empty"},
+		{"client without a key", account + "clients:\n  - name: a\n", 3, "clients[0].keys: must hold the hash"},
+		{"client with a key in place of its hash", account + "clients:\n  - name: a\n    keys: " + testKey + "\n", 4, "must hold hashes"},
+		{"two clients of a name", account + "clients:\n  - {name: a, keys: " + HashKey("a") + "}\n  - {name: a, keys: " + HashKey("b") + "}\n", 4, "is taken by another client"},
+		{"two clients of a key", account + "clients:\n  - {name: a, keys: " + HashKey("a") + "}\n  - {name: b, keys: " + HashKey("a") + "}\n", 4, "is there already"},
+		{"negative limit of a client", account + "clients:\n  - name: a\n    keys: " + HashKey("a") + "\n    tokens_per_minute: -1\n", 5, "clients[0].tokens_per_minute: -1"},
+		{"budget that begins anew", account + "clients:\n  - name: a\n    keys: " + HashKey("a") + "\n    budget_per_month: 5\n", 5, "needs a file"},
+		{"unreadable state", account + "state: empty\n", 2, "state: "},
+		{"price of less than nothing", account + "prices: {models: {m: {off_peak: {output: -1}}}}\n", 2, "prices"},
+
 		{"no such strategy", account + "strategy: fastest\n", 2, `"fastest" is none of`},
 		{"no such level", account + "log: {level: loud}\n", 2, `log.level: "loud"`},
 		{"plain HTTP", account + "base_url: http://api.deepseek.com\n", 2, "base_url: "},

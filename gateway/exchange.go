@@ -17,11 +17,13 @@ type exchange struct {
 
 	state *state
 	id    string
+	who   string // the client; empty if there are none
 	r     *http.Request
 	start time.Time
 	route route
 	question
 	relay   relay
+	visit   visit
 	problem *problem // that the gateway itself found
 
 	// The handler and, once it has begun, the call: the last to end writes the log.
@@ -66,10 +68,14 @@ func observer() deepseek.Observer {
 
 // serve makes the client a response. The error is why it is not complete.
 func (x *exchange) serve() error {
-	if x.route, x.problem = findRoute(x.r); x.problem != nil {
+	x.route, x.problem = findRoute(x.r)
+	x.relay.format = x.route.format
+	if problem := x.admit(); problem != nil { // strangers are told nothing else
+		x.problem = problem
+	}
+	if x.problem != nil {
 		return x.refuse()
 	}
-	x.relay.format = x.route.format
 	var body []byte
 	if x.route.asks || x.route.uploads && x.r.Method == http.MethodPost {
 		if body, x.problem = readBody(x.relay.w, x.r, x.state.MaxRequest, x.state.BodyTimeout); x.problem != nil {
@@ -81,8 +87,8 @@ func (x *exchange) serve() error {
 			return x.refuse()
 		}
 		x.relay.stream = x.stream
-		if model, ok := x.state.Models[x.model]; ok {
-			body, x.model = x.question.renamed(body, model), model
+		if body, x.problem = x.ask(body); x.problem != nil {
+			return x.refuse()
 		}
 	}
 	x.relay.keepAlive(x.state.KeepAlive)
@@ -98,19 +104,72 @@ func (x *exchange) serve() error {
 	return x.relay.pass(resp)
 }
 
-// refuse tells the client what is wrong with its request.
-func (x *exchange) refuse() error {
-	x.relay.format = x.route.format
-	return x.relay.fail(x.problem)
+// admit finds out who asks, and whether they may now.
+func (x *exchange) admit() *problem {
+	if len(x.state.roster) == 0 {
+		return nil
+	}
+	key := presented(x.r.Header)
+	c := x.state.roster.find(key)
+	if c == nil {
+		p := &problem{status: http.StatusUnauthorized, code: "invalid_api_key", message: "the key is not one of this gateway's"}
+		if key == "" {
+			p.message = "the request has no key: send it as Authorization: Bearer KEY, or as x-api-key"
+		}
+		return p
+	}
+	x.who = c.name
+	if x.problem != nil {
+		return nil
+	}
+	if p := c.enter(x.start); p != nil {
+		return p
+	}
+	x.visit.client = c
+	return x.state.ledger.afford(c.name, c.budget(), x.state.currency, x.start)
 }
+
+// ask finds out whether the client may ask the question, and puts the model's own
+// name in the place of another.
+func (x *exchange) ask(body []byte) ([]byte, *problem) {
+	named := x.model
+	model, other := x.state.Models[named]
+	if !other {
+		model = named
+	}
+	if x.visit.client != nil {
+		if p := x.visit.client.mayAsk(named, model); p != nil {
+			return nil, p
+		}
+		if p := x.visit.book(x.start, len(body)); p != nil {
+			return nil, p
+		}
+	}
+	if other {
+		body, x.model = x.question.renamed(body, model), model
+	}
+	return body, nil
+}
+
+// refuse tells the client what is wrong with its request.
+func (x *exchange) refuse() error { return x.relay.fail(x.problem) }
 
 // gone reports whether the client has given up, so that nobody reads what it is
 // told. net/http also ends the context when the server is closed.
 func (x *exchange) gone() bool { return x.Err() != nil && context.Cause(x) != ErrShutdown }
 
-// done is called by the handler and the call when they have ended.
+// done is called by the handler and the call when they have ended; the last one
+// settles.
 func (x *exchange) done() {
-	if x.parties.Add(-1) == 0 && x.state.Logger != nil {
+	if x.parties.Add(-1) > 0 {
+		return
+	}
+	now := time.Now()
+	if x.visit.client != nil {
+		x.visit.leave(now, &x.call)
+		x.state.ledger.add(x.who, x.call.Cost.Amount, now)
+	}
+	if x.state.Logger != nil {
 		x.log(x.state.Logger)
 	}
 }
@@ -139,6 +198,9 @@ func (x *exchange) log(l *slog.Logger) {
 	attrs := append(make([]slog.Attr, 0, 16),
 		slog.String("method", x.r.Method), slog.String("path", x.r.URL.Path),
 		slog.Int("status", x.relay.status), slog.Duration("duration", time.Since(x.start)))
+	if x.who != "" {
+		attrs = append(attrs, slog.String("client", x.who))
+	}
 	if x.route.asks {
 		attrs = append(attrs, slog.String("model", x.model), slog.Bool("stream", x.stream))
 	}
@@ -151,6 +213,9 @@ func (x *exchange) log(l *slog.Logger) {
 	if u := x.call.Usage; u != nil {
 		attrs = append(attrs, slog.Int("prompt_tokens", u.PromptTokens), slog.Int("completion_tokens", u.CompletionTokens),
 			slog.Int("cache_hit_tokens", u.PromptCacheHitTokens))
+	}
+	if x.call.Cost != (deepseek.Cost{}) {
+		attrs = append(attrs, slog.String("cost", x.call.Cost.String()))
 	}
 	if err != nil && msg == "failed" {
 		attrs = append(attrs, slog.String("error", err.Error()))

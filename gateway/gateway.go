@@ -3,9 +3,12 @@ package gateway
 import (
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +27,13 @@ type Settings struct {
 	// "deepseek-flash". A request's model is all that is changed of it. Default:
 	// none.
 	Models map[string]string
+	// Clients are those who may use the gateway, by their keys. Default: everybody
+	// may, without a key.
+	Clients []Client
+	// State is a file that keeps what clients have spent this month over restarts,
+	// written a second after a change. Default: none, and it is forgotten. Two
+	// processes must not share it.
+	State string
 	// BodyTimeout is for how long each MiB of a request may take to come after the
 	// first, which the server's ReadTimeout is for. Default 0: all of it has that
 	// one time.
@@ -51,7 +61,11 @@ func (s Settings) withDefaults() (Settings, error) {
 // [deepseek.Transport]. It is safe for concurrent use.
 type Gateway struct {
 	state    atomic.Pointer[state]
+	ledger   *ledger
 	draining atomic.Bool
+
+	mu      sync.Mutex         // while settings change
+	clients map[string]*client // guarded by mu
 }
 
 // state is what an exchange goes by from its beginning to its end.
@@ -59,6 +73,9 @@ type state struct {
 	Settings
 	transport *deepseek.Transport
 	base      *url.URL
+	roster    roster
+	ledger    *ledger
+	currency  string
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -78,14 +95,36 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 		return nil, err
 	}
 	g := new(Gateway)
-	g.state.Store(&state{
-		Settings: s, transport: t, base: t.BaseURL(),
-	})
+	if g.ledger, err = openLedger(s.State, s.Logger); err != nil {
+		return nil, err
+	}
+	var roster roster
+	if roster, g.clients, err = enrol(s.Clients, nil); err != nil {
+		return nil, err
+	}
+	g.state.Store(&state{Settings: s, transport: t, base: t.BaseURL(), roster: roster, ledger: g.ledger, currency: t.Stats().Currency})
 	return g, nil
 }
 
 // Transport is what calls go through now.
 func (g *Gateway) Transport() *deepseek.Transport { return g.state.Load().transport }
+
+// Clients are the clients as they are now, by name.
+func (g *Gateway) Clients() []ClientStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	list := make([]ClientStats, 0, len(g.clients))
+	for _, name := range slices.Sorted(maps.Keys(g.clients)) {
+		s := g.clients[name].stats(now)
+		s.Spent = g.ledger.of(name, now)
+		list = append(list, s)
+	}
+	return list
+}
+
+// Save writes the file of [Settings.State] now.
+func (g *Gateway) Save() error { return g.ledger.save() }
 
 // Drain has /readyz say from now on that no more requests should be sent here.
 // Those that come are served all the same.

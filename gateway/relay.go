@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -84,7 +85,9 @@ func (y *relay) keepAlive(k KeepAlive) {
 	if first < 0 {
 		return
 	}
-	y.timer = time.AfterFunc(first, y.tick)
+	// Not set before tick can know of it.
+	y.timer = time.AfterFunc(math.MaxInt64, y.tick)
+	y.timer.Reset(first)
 }
 
 // tick writes a sign of life, if there was none since the last one.

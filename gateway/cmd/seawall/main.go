@@ -41,6 +41,7 @@ const usage = `Usage:
 
   seawall serve FILE     serve DeepSeek's API, as the file says
   seawall check FILE     tell what is wrong with the file
+  seawall key new [NAME] make a key for a client
   seawall version        tell the version
   seawall --demo         serve a fake DeepSeek with its faults switched on
 
@@ -74,12 +75,30 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 			fmt.Fprintf(out, "%s: nothing is wrong\n", args[1])
 		}
 		return err
+	case len(args) >= 2 && len(args) <= 3 && args[0] == "key" && args[1] == "new":
+		newKey(out, append(args, "NAME")[2])
+		return nil
 	case len(args) == 1 && args[0] == "version":
 		fmt.Fprintln(out, version())
 		return nil
 	}
 	fmt.Fprint(errs, usage)
 	return errUsage
+}
+
+// newKey makes a key and tells it this once.
+func newKey(out io.Writer, name string) {
+	key := gateway.NewKey()
+	fmt.Fprintf(out, `The client's key, which is told this once:
+
+  %s
+
+What goes into the file, from which nobody can tell the key:
+
+  clients:
+    - name: %s
+      keys: %s
+`, key, name, gateway.HashKey(key))
 }
 
 // version is what the build says of itself.

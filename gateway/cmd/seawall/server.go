@@ -43,6 +43,9 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 	if err := s.loadCertificate(c); err != nil {
 		return nil, err
 	}
+	if err := s.gateway.Save(); err != nil { // rather than when the first client has spent something
+		return nil, err
+	}
 	calls, cancel := context.WithCancelCause(context.Background())
 	s.cancel = cancel
 	s.http = &http.Server{
@@ -101,7 +104,9 @@ func (s *server) serve(ctx context.Context) error {
 	stats := s.gateway.Transport().Stats()
 	s.log.Info("serving", slog.String("version", version()), slog.String("address", s.tcp.Addr().String()), slog.Bool("tls", s.cert.Load() != nil),
 		slog.String("upstream", s.gateway.Transport().BaseURL().String()), slog.Int("accounts", len(stats.Accounts)))
-	s.log.Warn("there are no clients in the configuration: nobody needs a key, so it listens on loopback only")
+	if len(s.config.Clients) == 0 {
+		s.log.Warn("there are no clients in the configuration: nobody needs a key, so it listens on loopback only")
+	}
 	select {
 	case err := <-failed:
 		s.cancel(nil)
@@ -136,6 +141,9 @@ func (s *server) drain(failed <-chan error) error {
 		return end
 	}
 	s.gateway.Transport().CloseIdleConnections()
+	if err := s.gateway.Save(); err != nil {
+		return err
+	}
 	s.log.Info("ended", slog.Bool("complete", err == nil))
 	return nil
 }

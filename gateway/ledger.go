@@ -1,0 +1,146 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/seawall-go/deepseek"
+)
+
+// ledger keeps what each client has spent this month, in a file if it has one: a
+// budget must not begin anew with each restart. Safe for concurrent use.
+type ledger struct {
+	path string
+	log  *slog.Logger
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	month string // such as "2026-11"
+	spent map[string]deepseek.Money
+	saver *time.Timer // set while there is something to be saved
+
+	writing sync.Mutex
+}
+
+// page is the ledger as it is in its file: amounts are in billionths.
+type page struct {
+	Month string                    `json:"month"`
+	Spent map[string]deepseek.Money `json:"spent"`
+}
+
+// saveAfter is how much of the time before a crash is lost.
+const saveAfter = time.Second
+
+// openLedger reads what was spent. An empty path is a ledger without a file.
+func openLedger(path string, log *slog.Logger) (*ledger, error) {
+	l := &ledger{path: path, log: log, spent: map[string]deepseek.Money{}}
+	if path == "" {
+		return l, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	var p page
+	if err == nil {
+		err = json.Unmarshal(data, &p)
+	}
+	if err != nil {
+		return nil, &deepseek.ConfigError{Field: "State", Value: path, Reason: "cannot be read: " + reason(err)}
+	}
+	l.month = p.Month
+	maps.Copy(l.spent, p.Spent)
+	return l, nil
+}
+
+func monthOf(now time.Time) string { return now.UTC().Format("2006-01") }
+
+// turn begins a new month, if there is one. l.mu is held.
+func (l *ledger) turn(now time.Time) {
+	if m := monthOf(now); m != l.month {
+		l.month = m
+		clear(l.spent)
+	}
+}
+
+func (l *ledger) of(name string, now time.Time) deepseek.Money {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turn(now)
+	return l.spent[name]
+}
+
+func (l *ledger) add(name string, amount deepseek.Money, now time.Time) {
+	if amount == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turn(now)
+	l.spent[name] += amount
+	if l.path != "" && l.saver == nil {
+		l.saver = time.AfterFunc(saveAfter, func() {
+			if err := l.save(); err != nil && l.log != nil {
+				l.log.Error("what clients have spent cannot be saved", slog.String("error", err.Error()))
+			}
+		})
+	}
+}
+
+// save writes the file, whole or not at all.
+func (l *ledger) save() error {
+	if l.path == "" {
+		return nil
+	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.mu.Lock()
+	if l.saver != nil {
+		l.saver.Stop()
+		l.saver = nil
+	}
+	data, err := json.MarshalIndent(page{l.month, l.spent}, "", "  ")
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(l.path), filepath.Base(l.path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), l.path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("writing %s: %w", l.path, err)
+	}
+	return nil
+}
+
+// afford says why a client may not spend more.
+func (l *ledger) afford(name string, budget float64, currency string, now time.Time) *problem {
+	if budget == 0 {
+		return nil
+	}
+	spent := l.of(name, now)
+	if spent.Float64() < budget {
+		return nil
+	}
+	year, month, _ := now.UTC().Date()
+	return &problem{
+		status: 402, kind: "insufficient_quota", code: "budget_exceeded",
+		message: fmt.Sprintf("client %q has spent %.2f of its %.2f %s for this month; the next one begins on %s",
+			name, spent.Float64(), budget, currency, time.Date(year, month+1, 1, 0, 0, 0, 0, time.UTC).Format(time.DateOnly)),
+	}
+}
