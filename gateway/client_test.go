@@ -50,7 +50,9 @@ func (b *bench) refused(resp *http.Response, status int, code string) time.Durat
 	b.Helper()
 	body := b.whole(resp)
 	require.Equal(b, status, resp.StatusCode, body)
-	var data struct{ Error struct{ Code, Message string } }
+	var data struct {
+		Error struct{ Code, Message string }
+	}
 	require.NoError(b, json.Unmarshal([]byte(body), &data))
 	require.Equal(b, code, data.Error.Code, body)
 	for _, key := range []string{aliceKey, bobKey, upstreamKey} {

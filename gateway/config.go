@@ -79,8 +79,8 @@ type Account struct {
 	TokensPerMinute   int
 }
 
-// TLS is a certificate with its key, as files in PEM form. They are read again on
-// each reload.
+// TLS is a certificate with its key, as files in PEM form, relative to the
+// configuration's. They are read again on each reload.
 type TLS struct{ Cert, Key string }
 
 // RateLimit starts at most PerSecond requests a second after a Burst. The zero
@@ -177,6 +177,9 @@ func DefaultConfig() *Config {
 func parseConfig(path string, data []byte) (*Config, error) {
 	c := new(Config)
 	c.doc = parseDocument(path, data, c)
+	for _, file := range []*string{&c.State, &c.TLS.Cert, &c.TLS.Key} {
+		*file = c.doc.relative(*file)
+	}
 	c.setDefaults()
 	if len(c.doc.errs) == 0 {
 		c.check()
@@ -319,13 +322,9 @@ func (c *Config) path(field string) string {
 
 // Settings are the gateway's own.
 func (c *Config) Settings() Settings {
-	state := c.State
-	if state != "" && !filepath.IsAbs(state) {
-		state = filepath.Join(filepath.Dir(c.doc.file), state)
-	}
 	return Settings{
 		MaxRequest: int64(c.Server.MaxRequest), BodyTimeout: c.Server.BodyTimeout, KeepAlive: c.KeepAlive,
-		Models: c.Models, Clients: c.Clients, State: state,
+		Models: c.Models, Clients: c.Clients, State: c.State,
 	}
 }
 
@@ -372,6 +371,14 @@ func (c *Config) strategy() deepseek.Strategy {
 // Files are the files that were read, with those of secrets.
 func (c *Config) Files() []string { return append([]string{c.doc.file}, c.doc.read...) }
 
+// relative is a path as the file means it: from where the file is.
+func (d *document) relative(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(d.file), path)
+}
+
 // secrets are read from where the file says that they are.
 type secrets []string
 
@@ -398,9 +405,7 @@ func (d *document) secret(n *yaml.Node) (found []string, why string) {
 			return nil, "the environment has no " + name
 		}
 	} else if path, ok := strings.CutPrefix(n.Value, "file:"); ok {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(d.file), path)
-		}
+		path = d.relative(path)
 		d.read = append(d.read, path)
 		data, err := os.ReadFile(path)
 		if err != nil {

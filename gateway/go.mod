@@ -3,6 +3,8 @@ module github.com/seawall-go/deepseek/gateway
 go 1.26.0
 
 require (
+	github.com/openai/openai-go/v3 v3.96.0
+	github.com/sashabaranov/go-openai v1.43.0
 	github.com/seawall-go/deepseek v0.0.0
 	github.com/seawall-go/deepseek/conformance v0.0.0
 	github.com/stretchr/testify v1.12.1
@@ -12,8 +14,6 @@ require (
 
 require (
 	github.com/coder/websocket v1.8.15 // indirect
-	github.com/openai/openai-go/v3 v3.96.0 // indirect
-	github.com/sashabaranov/go-openai v1.43.0 // indirect
 	github.com/tidwall/gjson v1.20.0 // indirect
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect

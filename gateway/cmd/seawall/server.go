@@ -123,8 +123,8 @@ const lastWords = 5 * time.Second
 // elsewhere, then no more are taken, at last those under way are ended.
 func (s *server) drain(failed <-chan error) error {
 	how := s.config.Shutdown
-	s.log.Info("shutting down", slog.Duration("delay", how.Delay), slog.Duration("limit", how.Limit))
 	s.gateway.Drain()
+	s.log.Info("shutting down", slog.Duration("delay", how.Delay), slog.Duration("limit", how.Limit))
 	time.Sleep(how.Delay)
 	late := time.AfterFunc(how.Limit, func() {
 		s.log.Warn("ending the calls that are still under way", slog.Duration("after", how.Limit))

@@ -1,0 +1,434 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+	goopenai "github.com/sashabaranov/go-openai"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/gateway"
+)
+
+// fake is a fake DeepSeek on loopback.
+func fake(t testing.TB, opts ...deepseektest.Option) *deepseektest.Server {
+	srv := deepseektest.NewServer(append(opts, deepseektest.WithAccount(deepseektest.Account{Name: "main", Keys: []string{upstreamKey}}))...)
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+// Programs that know nothing of all this, in the two SDKs that there are for Go.
+func TestSDKs(t *testing.T) {
+	t.Parallel()
+	srv := fake(t, deepseektest.WithAnswer(func(r *deepseektest.Request) deepseektest.Answer {
+		if len(r.Tools) > 0 {
+			return deepseektest.Answer{ToolCalls: []deepseektest.ToolCall{{Name: r.Tools[0], Arguments: `{"city":"Beijing"}`}}}
+		}
+		return deepseektest.Answer{Content: "It holds, " + r.LastUser() + "."}
+	}))
+	key := gateway.NewKey()
+	p := serve(t, srv.URL, "clients:\n  - {name: sdk, keys: "+gateway.HashKey(key)+"}\nmodels: {gpt-4o: deepseek-flash}\n")
+	srv.Enqueue(deepseektest.ServiceUnavailable(), deepseektest.ResetBeforeHeaders()) // which nobody notices
+
+	t.Run("openai-go", func(t *testing.T) {
+		sdk := openai.NewClient(option.WithBaseURL(p.url+"/v1"), option.WithAPIKey(key), option.WithHTTPClient(client(t)))
+		params := openai.ChatCompletionNewParams{Model: "gpt-4o", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("openai-go")}}
+		answer, err := sdk.Chat.Completions.New(t.Context(), params)
+		require.NoError(t, err)
+		require.Equal(t, "It holds, openai-go.", answer.Choices[0].Message.Content)
+		require.Positive(t, answer.Usage.TotalTokens)
+
+		stream := sdk.Chat.Completions.NewStreaming(t.Context(), params)
+		var text strings.Builder
+		for stream.Next() {
+			for _, c := range stream.Current().Choices {
+				text.WriteString(c.Delta.Content)
+			}
+		}
+		require.NoError(t, stream.Err())
+		require.Equal(t, "It holds, openai-go.", text.String())
+
+		params.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "get_weather"})}
+		answer, err = sdk.Chat.Completions.New(t.Context(), params)
+		require.NoError(t, err)
+		require.Equal(t, `{"city":"Beijing"}`, answer.Choices[0].Message.ToolCalls[0].Function.Arguments)
+		params.Tools = nil
+
+		models, err := sdk.Models.List(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, models.Data)
+
+		srv.Enqueue(deepseektest.CutAfter(2))
+		stream = sdk.Chat.Completions.NewStreaming(t.Context(), params)
+		for stream.Next() {
+		}
+		require.ErrorContains(t, stream.Err(), "truncated", "half an answer is an error")
+
+		stranger := openai.NewClient(option.WithBaseURL(p.url+"/v1"), option.WithAPIKey("sk-wrong"), option.WithHTTPClient(client(t)))
+		_, err = stranger.Chat.Completions.New(t.Context(), params)
+		var api *openai.Error
+		require.ErrorAs(t, err, &api)
+		require.Equal(t, http.StatusUnauthorized, api.StatusCode)
+		require.Equal(t, "invalid_api_key", api.Code)
+	})
+	t.Run("go-openai", func(t *testing.T) {
+		config := goopenai.DefaultConfig(key)
+		config.BaseURL, config.HTTPClient = p.url, client(t)
+		sdk := goopenai.NewClientWithConfig(config)
+		request := goopenai.ChatCompletionRequest{Model: "deepseek-flash", Messages: []goopenai.ChatCompletionMessage{{Role: "user", Content: "go-openai"}}}
+		answer, err := sdk.CreateChatCompletion(t.Context(), request)
+		require.NoError(t, err)
+		require.Equal(t, "It holds, go-openai.", answer.Choices[0].Message.Content)
+
+		read := func() (string, error) {
+			stream, err := sdk.CreateChatCompletionStream(t.Context(), request)
+			require.NoError(t, err)
+			defer stream.Close()
+			var text strings.Builder
+			for {
+				chunk, err := stream.Recv()
+				if err != nil {
+					return text.String(), err
+				}
+				for _, c := range chunk.Choices {
+					text.WriteString(c.Delta.Content)
+				}
+			}
+		}
+		text, err := read()
+		require.Equal(t, io.EOF, err)
+		require.Equal(t, "It holds, go-openai.", text)
+		srv.Enqueue(deepseektest.CutAfter(2))
+		_, err = read()
+		require.NotEqual(t, io.EOF, err)
+		require.ErrorContains(t, err, "truncated", "half an answer is an error")
+	})
+	c := client(t)
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/healthz"))
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/readyz"))
+	p.stop()
+	require.NotContains(t, p.log(), key)
+}
+
+// On SIGTERM streams go on to their end, while /readyz sends others elsewhere.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	srv := fake(t, deepseektest.WithPace(deepseektest.Pace{Token: 20 * time.Millisecond}))
+	p := serve(t, srv.URL, "shutdown: {delay: 300ms, limit: 10s}\n")
+	c := client(t)
+	stream := post(t, c, p.url+"/chat/completions", streamBody)
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/readyz"))
+	p.signal(syscall.SIGTERM)
+	p.wait("shutting down")
+	require.Equal(t, http.StatusServiceUnavailable, status(t, c, p.url+"/readyz"))
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/healthz"))
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/models"), "who comes all the same is served")
+	require.Contains(t, whole(t, stream), "data: [DONE]")
+	require.NoError(t, p.ended())
+	require.Equal(t, true, p.wait("ended")["complete"])
+}
+
+// What has not ended by then is told why it ends.
+func TestDrainHasALimit(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	p := serve(t, srv.URL, "shutdown: {limit: 300ms}\n")
+	c := client(t)
+	srv.Enqueue(deepseektest.StallAfter(3), deepseektest.Hang())
+	stream := post(t, c, p.url+"/chat/completions", streamBody)
+	hanging := make(chan *http.Response)
+	go func() { hanging <- post(t, c, p.url+"/chat/completions", chatBody) }()
+	eventually(t, "two in flight", func() bool { return len(srv.Requests()) == 2 })
+	p.signal(syscall.SIGTERM)
+	text, err := all(stream)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.Contains(t, text, `"code":"shutting_down"}}`)
+	resp := <-hanging
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Contains(t, whole(t, resp), "shutting down")
+	require.NoError(t, p.ended())
+}
+
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	p := serve(t, srv.URL, "")
+	srv.Enqueue(deepseektest.StallAfter(3))
+	stream := post(t, client(t), p.url+"/chat/completions", streamBody)
+	p.signal(syscall.SIGTERM)
+	p.wait("shutting down")
+	p.signal(syscall.SIGTERM)
+	require.ErrorContains(t, p.ended(), "exit status 1")
+	_, err := all(stream)
+	require.Error(t, err)
+}
+
+// Clients that take their time do not take anybody else's.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	srv := fake(t, deepseektest.WithAnswerLength(0, 200_000))
+	p := serve(t, srv.URL, `
+server: {header_timeout: 300ms, body_timeout: 1s, write_timeout: 500ms, idle_timeout: 300ms, max_header: 8KiB}
+`)
+	t.Run("header by the byte", func(t *testing.T) {
+		conn := p.dial()
+		go func() {
+			for _, b := range []byte("POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nX-Long: " + strings.Repeat("x", 1000)) {
+				if _, err := conn.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		_, err := io.ReadAll(conn)
+		require.False(t, isTimeout(err), "it is cut off")
+	})
+	t.Run("body by the byte", func(t *testing.T) {
+		conn := p.dial()
+		_, err := io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000\r\n\r\n{")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
+		require.Contains(t, whole(t, resp), "request_timeout")
+	})
+	t.Run("a large body that keeps coming", func(t *testing.T) {
+		conn := p.dial()
+		piece := strings.Repeat(" ", 256<<10)
+		go func() {
+			_, _ = io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for range 28 { // 7 MiB in 1.7 s
+				_, _ = io.WriteString(conn, "40000\r\n"+piece+"\r\n")
+				time.Sleep(60 * time.Millisecond)
+			}
+			_, _ = io.WriteString(conn, "2\r\n{}\r\n0\r\n\r\n")
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		text := whole(t, resp)
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, text)
+		require.Contains(t, text, "model", "the server's own answer")
+	})
+	t.Run("answer that is not read", func(t *testing.T) {
+		conn := p.dial()
+		_, err := io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: "+strconv.Itoa(len(streamBody))+"\r\n\r\n"+streamBody)
+		require.NoError(t, err)
+		eventually(t, "it has begun", func() bool { return srv.InFlight("main", "") > 0 })
+		eventually(t, "its place is free again", func() bool { return srv.InFlight("main", "") == 0 })
+		require.True(t, srv.Requests()[len(srv.Requests())-1].Left)
+	})
+	t.Run("header of many lines", func(t *testing.T) {
+		for _, bomb := range []string{"X: " + strings.Repeat("x", 1<<20), strings.Repeat("X: y\r\n", 10_000)} {
+			conn := p.dial()
+			_, _ = io.WriteString(conn, "GET /models HTTP/1.1\r\nHost: gateway\r\n"+bomb+"\r\n\r\n")
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err == nil { // it may be gone before the answer is read
+				require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+			}
+		}
+	})
+	t.Run("nothing at all", func(t *testing.T) {
+		_, err := io.ReadAll(p.dial())
+		require.False(t, isTimeout(err))
+	})
+	require.Equal(t, http.StatusOK, status(t, client(t), p.url+"/models"))
+	p.stop()
+}
+
+func isTimeout(err error) bool {
+	e, ok := err.(net.Error)
+	return ok && e.Timeout()
+}
+
+// More connections than there may be wait to be accepted, and are served when
+// others have gone.
+func TestMaxConnections(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	p := serve(t, srv.URL, "server: {max_connections: 3}\n")
+	var held []net.Conn
+	for range 3 {
+		conn := p.dial()
+		_, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+		require.NoError(t, err)
+		_, err = http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		held = append(held, conn)
+	}
+	c := client(t)
+	answered := make(chan int)
+	go func() { answered <- status(t, c, p.url+"/models") }()
+	select {
+	case <-answered:
+		t.Fatal("a fourth was accepted")
+	case <-time.After(200 * time.Millisecond):
+	}
+	require.NoError(t, held[0].Close())
+	require.Equal(t, http.StatusOK, <-answered)
+	c.CloseIdleConnections()
+	for range 10 { // none is lost count of
+		require.Equal(t, http.StatusOK, status(t, c, p.url+"/models"))
+		c.CloseIdleConnections()
+	}
+	for _, conn := range held[1:] {
+		_ = conn.Close()
+	}
+	p.stop()
+}
+
+// certificate makes one for 127.0.0.1 and writes it, with its key, to dir.
+func certificate(t testing.TB, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "seawall test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(cert))
+	return pool
+}
+
+// Over TLS there is HTTP/2, where many streams share a connection and each breaks
+// by itself.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	dir := t.TempDir()
+	roots := certificate(t, dir)
+	p := serve(t, srv.URL, "tls: {cert: "+dir+"/cert.pem, key: "+dir+"/key.pem}\nserver: {header_timeout: 500ms}\n")
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Transport: tr}
+	resp := post(t, c, p.url+"/chat/completions", streamBody)
+	require.Equal(t, 2, resp.ProtoMajor)
+	require.Contains(t, whole(t, resp), "data: [DONE]")
+
+	srv.Enqueue(deepseektest.StallAfter(3))
+	open := post(t, c, p.url+"/chat/completions", streamBody)
+	srv.Enqueue(deepseektest.CutAfter(3))
+	text, err := all(post(t, c, p.url+"/chat/completions", streamBody))
+	require.Error(t, err)
+	require.Contains(t, text, `"code":"truncated"`)
+	require.Contains(t, whole(t, post(t, c, p.url+"/chat/completions", chatBody)), "choices")
+	require.NoError(t, open.Body.Close())
+	eventually(t, "its place is free again", func() bool { return srv.InFlight("main", "") == 0 })
+
+	plain := p.dial()
+	_, err = io.WriteString(plain, "GET /models HTTP/1.1\r\nHost: gateway\r\n\r\n")
+	require.NoError(t, err)
+	resp, err = http.ReadResponse(bufio.NewReader(plain), nil)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	_, err = io.ReadAll(p.dial())
+	require.False(t, isTimeout(err), "who never shakes hands is cut off")
+	p.stop()
+}
+
+// The demo needs nothing, and every call to it is answered.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	p := &process{TB: t, cmd: command(t, "--demo", "--listen", "127.0.0.1:0"), done: make(chan error, 1), more: make(chan struct{}, 1)}
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.start()
+	var text strings.Builder
+	for lines := bufio.NewReader(out); !strings.Contains(text.String(), "export OPENAI_BASE_URL"); {
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		text.WriteString(line)
+	}
+	_, url, _ := strings.Cut(text.String(), "curl -N ")
+	url, _, _ = strings.Cut(url, " ")
+	c := client(t)
+	var calls sync.WaitGroup
+	for range 4 {
+		calls.Go(func() { assert.Contains(t, whole(t, post(t, c, url, chatBody)), `"choices"`) })
+		calls.Go(func() { assert.Contains(t, whole(t, post(t, c, url, streamBody)), "data: [DONE]") })
+	}
+	calls.Wait()
+	p.stop()
+	require.Contains(t, p.log(), "msg=answered")
+
+	output, err := command(t, "--demo", "--listen", "0.0.0.0:0").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(output), "loopback only")
+}
+
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "seawall.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("listen: 127.0.0.1:0\nretry: {max_attempt: 3}\n"), 0o600))
+	good := filepath.Join(t.TempDir(), "seawall.yaml")
+	require.NoError(t, os.WriteFile(good, []byte("listen: 127.0.0.1:0\n"), 0o600))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, c := range []struct {
+		args []string
+		code int
+		say  string
+	}{
+		{nil, 2, "Usage:"},
+		{[]string{"serve"}, 2, "Usage:"},
+		{[]string{"--nonsense"}, 2, "Usage:"},
+		{[]string{"--help"}, 0, "Usage:"},
+		{[]string{"version"}, 0, "seawall "},
+		{[]string{"check", good}, 0, "nothing is wrong"},
+		{[]string{"check", file}, 1, file + `:2: retry: there is no field "max_attempt"`},
+		{[]string{"serve", file}, 1, file + `:2: retry: there is no field "max_attempt"`},
+		{[]string{"check", "/nowhere.yaml"}, 1, "no such file"},
+		{[]string{"key", "new", "ci"}, 0, "    - name: ci\n      keys: sha256:"},
+		{[]string{"key"}, 2, "Usage:"},
+	} {
+		cmd := command(t, c.args...)
+		output, err := cmd.CombinedOutput()
+		require.NoError(t, ctx.Err())
+		require.Equal(t, c.code, cmd.ProcessState.ExitCode(), "%v: %v", c.args, err)
+		require.Contains(t, string(output), c.say, "%v", c.args)
+	}
+	output, err := command(t, "key", "new").Output()
+	require.NoError(t, err)
+	var key, hash string
+	for line := range strings.Lines(string(output)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "sk-seawall-") {
+			key = line
+		}
+		if rest, ok := strings.CutPrefix(line, "keys: "); ok {
+			hash = rest
+		}
+	}
+	require.Equal(t, gateway.HashKey(key), hash)
+}
