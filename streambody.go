@@ -273,6 +273,40 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	}
 }
 
+// WriteTo writes the events' bytes to w without a buffer between, and has w flush
+// them, if it can, whenever nothing more has come yet.
+func (b *streamBody) WriteTo(w io.Writer) (n int64, err error) {
+	flusher, _ := w.(interface{ FlushError() error })
+	for {
+		if b.closed.Load() {
+			return n, http.ErrBodyReadAfterClose
+		}
+		for len(b.pending) == 0 {
+			if b.err != nil {
+				b.over()
+				if b.err == io.EOF {
+					return n, nil
+				}
+				return n, b.err
+			}
+			b.advance()
+		}
+		for more := true; more; more = b.alongside() {
+			written, err := w.Write(b.pending)
+			n += int64(written)
+			b.pending, b.fresh = b.pending[written:], false
+			if err != nil {
+				return n, err
+			}
+		}
+		if flusher != nil {
+			if err := flusher.FlushError(); err != nil {
+				return n, err
+			}
+		}
+	}
+}
+
 // nextEvent hands out the events themselves.
 func (b *streamBody) nextEvent() (sse.Event, error) {
 	if b.closed.Load() {

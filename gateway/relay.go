@@ -60,6 +60,7 @@ type relay struct {
 	timer  *time.Timer // nil: the connection is not kept alive
 
 	next int64 // sequence number of a /responses stream's next event
+	lost bool  // the client could not be written to
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -148,18 +149,6 @@ func (y *relay) end() (sent bool) {
 	return y.status != 0
 }
 
-// write passes a piece of a stream on at once.
-func (y *relay) write(p []byte) error {
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	y.moved = true
-	y.follow(p)
-	if _, err := y.w.Write(p); err != nil {
-		return err
-	}
-	return y.rc.Flush()
-}
-
 // follow keeps track of where in a stream it is after p. y.mu is held.
 func (y *relay) follow(p []byte) {
 	if !y.amid && p[0] == ':' && bytes.IndexByte(p, '\n') == len(p)-1 { // a comment, its blank line still to come
@@ -223,29 +212,70 @@ func (y *relay) passStream(resp *http.Response) error {
 		return y.fail(problemFrom(resp.StatusCode, nil))
 	}
 	y.mu.Unlock()
+	switch err := y.copyStream(resp.Body); {
+	case err == nil:
+		y.end()
+		return nil
+	case y.lost, errors.As(err, new(*deepseek.APIError)): // nobody is there, or the error was an event itself
+		return err
+	default:
+		_ = y.fail(problemOf(resp.Request.Context(), err))
+		return err
+	}
+}
+
+// copyStream passes on what comes when it comes.
+func (y *relay) copyStream(body io.Reader) error {
+	w := streamWriter{y}
+	if wt, ok := body.(io.WriterTo); ok {
+		_, err := wt.WriteTo(w)
+		return err
+	}
 	buf := pieces.Get().(*[pieceSize]byte)
 	defer pieces.Put(buf)
 	for {
-		n, err := resp.Body.Read(buf[:])
+		n, err := body.Read(buf[:])
 		if n > 0 {
-			if err := y.write(buf[:n]); err != nil {
+			if _, err := w.Write(buf[:n]); err != nil {
 				return err
 			}
-			if y.format == responses {
-				y.next = max(y.next, nextSequence(buf[:n]))
+			if err := w.FlushError(); err != nil {
+				return err
 			}
 		}
-		switch {
-		case err == io.EOF:
-			y.end()
+		if err == io.EOF {
 			return nil
-		case errors.As(err, new(*deepseek.APIError)): // it was an event itself
-			return err
-		case err != nil:
-			_ = y.fail(problemOf(resp.Request.Context(), err))
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// streamWriter is a relay's way for the pieces of a stream.
+type streamWriter struct{ relay *relay }
+
+func (w streamWriter) Write(p []byte) (int, error) {
+	y := w.relay
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.moved = true
+	y.follow(p)
+	if y.format == responses {
+		y.next = max(y.next, nextSequence(p))
+	}
+	n, err := y.w.Write(p)
+	y.lost = err != nil
+	return n, err
+}
+
+func (w streamWriter) FlushError() error {
+	y := w.relay
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	err := y.rc.Flush()
+	y.lost = err != nil
+	return err
 }
 
 // copy passes a body on that is no stream: at once if it is in memory already,
