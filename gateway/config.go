@@ -368,8 +368,34 @@ func (c *Config) strategy() deepseek.Strategy {
 	return deepseek.Affinity{}
 }
 
-// Files are the files that were read, with those of secrets.
-func (c *Config) Files() []string { return append([]string{c.doc.file}, c.doc.read...) }
+// Files are the files that the configuration is in, with those of secrets and the
+// certificate.
+func (c *Config) Files() []string {
+	files := append([]string{c.doc.file}, c.doc.read...)
+	if c.TLS.Cert != "" {
+		files = append(files, c.TLS.Cert, c.TLS.Key)
+	}
+	return files
+}
+
+// NeedsRestart are the fields in which c and another configuration differ and
+// which no reload can change.
+func (c *Config) NeedsRestart(other *Config) (fields []string) {
+	a, b := c.Server, other.Server
+	a.MaxRequest = b.MaxRequest
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"listen", c.Listen == other.Listen}, {"tls", (c.TLS.Cert == "") == (other.TLS.Cert == "")},
+		{"server", a == b}, {"log.format", c.Log.Format == other.Log.Format},
+	} {
+		if !f.same {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
+}
 
 // relative is a path as the file means it: from where the file is.
 func (d *document) relative(path string) string {

@@ -54,6 +54,9 @@ func (s Settings) withDefaults() (Settings, error) {
 		s.MaxRequest = defaultMaxRequest
 	}
 	s.KeepAlive = s.KeepAlive.withDefaults()
+	if s.Logger != nil {
+		s.Logger = slog.New(named{s.Logger.Handler()})
+	}
 	return s, nil
 }
 
@@ -87,23 +90,55 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Logger != nil {
-		s.Logger = slog.New(named{s.Logger.Handler()})
-	}
-	t, err := deepseek.NewTransport(deepseek.WithOptions(opts...), deepseek.WithStreamComments(), logged(s.Logger), deepseek.WithObserver(observer()))
-	if err != nil {
-		return nil, err
-	}
 	g := new(Gateway)
 	if g.ledger, err = openLedger(s.State, s.Logger); err != nil {
 		return nil, err
 	}
-	var roster roster
-	if roster, g.clients, err = enrol(s.Clients, nil); err != nil {
+	t, err := deepseek.NewTransport(s.options(opts))
+	if err != nil {
 		return nil, err
 	}
+	return g, g.use(s, t)
+}
+
+// Reload changes settings and options for requests that come from now on; those
+// under way end as they began. Accounts that stay keep what was learned of them,
+// clients that stay what they have used. If there is an error, nothing has
+// changed. State must be as it was.
+func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
+	s, err := s.withDefaults()
+	if err != nil {
+		return err
+	}
+	if s.State != g.ledger.path {
+		return &deepseek.ConfigError{Field: "State", Value: s.State, Reason: "cannot change while the gateway runs"}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, _, err := enrol(s.Clients, nil); err != nil {
+		return err
+	}
+	t, err := deepseek.NewTransport(s.options(opts))
+	if err != nil {
+		return err
+	}
+	return g.use(s, t)
+}
+
+// options are those of the transport.
+func (s Settings) options(opts []deepseek.Option) deepseek.Option {
+	return deepseek.WithOptions(deepseek.WithOptions(opts...), deepseek.WithStreamComments(), logged(s.Logger), deepseek.WithObserver(observer()))
+}
+
+// use has requests go by settings and a transport from now on.
+func (g *Gateway) use(s Settings, t *deepseek.Transport) error {
+	roster, clients, err := enrol(s.Clients, g.clients)
+	if err != nil {
+		return err
+	}
+	g.clients = clients
 	g.state.Store(&state{Settings: s, transport: t, base: t.BaseURL(), roster: roster, ledger: g.ledger, currency: t.Stats().Currency})
-	return g, nil
+	return nil
 }
 
 // Transport is what calls go through now.

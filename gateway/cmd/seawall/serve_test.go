@@ -321,6 +321,13 @@ func certificate(t testing.TB, dir string) *x509.CertPool {
 	return pool
 }
 
+// trusting connects to who has a certificate of roots.
+func trusting(t testing.TB, roots *x509.CertPool) *http.Transport {
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	t.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
 // Over TLS there is HTTP/2, where many streams share a connection and each breaks
 // by itself.
 func TestTLS(t *testing.T) {
@@ -329,9 +336,7 @@ func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	roots := certificate(t, dir)
 	p := serve(t, srv.URL, "tls: {cert: "+dir+"/cert.pem, key: "+dir+"/key.pem}\nserver: {header_timeout: 500ms}\n")
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
-	defer tr.CloseIdleConnections()
-	c := &http.Client{Transport: tr}
+	c := &http.Client{Transport: trusting(t, roots)}
 	resp := post(t, c, p.url+"/chat/completions", streamBody)
 	require.Equal(t, 2, resp.ProtoMajor)
 	require.Contains(t, whole(t, resp), "data: [DONE]")

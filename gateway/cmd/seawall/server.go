@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 
 // server is a gateway that listens.
 type server struct {
-	config  *gateway.Config
+	started *gateway.Config                // as it was then
+	config  atomic.Pointer[gateway.Config] // as it is now
 	gateway *gateway.Gateway
 	log     *slog.Logger
 	level   *slog.LevelVar
@@ -31,7 +33,8 @@ type server struct {
 // newServer listens as the configuration says. More options are for the
 // transport.
 func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*server, error) {
-	s := &server{config: c, level: new(slog.LevelVar)}
+	s := &server{started: c, level: new(slog.LevelVar)}
+	s.config.Store(c)
 	s.level.Set(c.Level())
 	s.log = newLogger(c.Log.Format, s.level, errs)
 	settings := c.Settings()
@@ -88,7 +91,7 @@ func (s *server) loadCertificate(c *gateway.Config) error {
 // serve serves until ctx is done, and then until calls have ended or had their
 // time.
 func (s *server) serve(ctx context.Context) error {
-	l := newListener(s.tcp, s.config.Server.MaxConnections, s.config.Server.WriteTimeout)
+	l := newListener(s.tcp, s.started.Server.MaxConnections, s.started.Server.WriteTimeout)
 	failed := make(chan error, 1)
 	go func() {
 		if s.cert.Load() == nil {
@@ -104,7 +107,7 @@ func (s *server) serve(ctx context.Context) error {
 	stats := s.gateway.Transport().Stats()
 	s.log.Info("serving", slog.String("version", version()), slog.String("address", s.tcp.Addr().String()), slog.Bool("tls", s.cert.Load() != nil),
 		slog.String("upstream", s.gateway.Transport().BaseURL().String()), slog.Int("accounts", len(stats.Accounts)))
-	if len(s.config.Clients) == 0 {
+	if len(s.started.Clients) == 0 {
 		s.log.Warn("there are no clients in the configuration: nobody needs a key, so it listens on loopback only")
 	}
 	select {
@@ -122,7 +125,7 @@ const lastWords = 5 * time.Second
 // drain ends the server: first whoever sends requests is told to send them
 // elsewhere, then no more are taken, at last those under way are ended.
 func (s *server) drain(failed <-chan error) error {
-	how := s.config.Shutdown
+	how := s.config.Load().Shutdown
 	s.gateway.Drain()
 	s.log.Info("shutting down", slog.Duration("delay", how.Delay), slog.Duration("limit", how.Limit))
 	time.Sleep(how.Delay)
@@ -158,5 +161,13 @@ func serveFile(ctx context.Context, path string, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	done, followed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(followed)
+		s.follow(path, done)
+	}()
+	stop := sync.OnceFunc(func() { close(done); <-followed })
+	defer stop()
+	context.AfterFunc(ctx, stop) // nothing changes while it shuts down
 	return s.serve(ctx)
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/seawall-go/deepseek/gateway"
+)
+
+// lookEvery is how often the files are looked at.
+const lookEvery = 500 * time.Millisecond
+
+// follow reloads the configuration on SIGHUP, and when it has changed and not
+// changed any more since the last look. It ends with done.
+func (s *server) follow(path string, done <-chan struct{}) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	loaded := s.marks()
+	last := loaded
+	for {
+		select {
+		case <-done:
+			return
+		case <-hup:
+			s.reload(path, "SIGHUP")
+			loaded = s.marks()
+			last = loaded
+		case <-look.C:
+			now := s.marks()
+			if slices.Equal(now, last) && !slices.Equal(now, loaded) {
+				s.reload(path, "a file has changed")
+				now = s.marks() // of other files, maybe
+				loaded = now
+			}
+			last = now
+		}
+	}
+}
+
+// mark tells one state of a file from another.
+type mark struct {
+	path string
+	at   time.Time
+	size int64
+}
+
+func (s *server) marks() []mark {
+	files := s.config.Load().Files()
+	marks := make([]mark, len(files))
+	for i, path := range files {
+		marks[i].path = path
+		if info, err := os.Stat(path); err == nil { // of what a link leads to
+			marks[i].at, marks[i].size = info.ModTime(), info.Size()
+		}
+	}
+	return marks
+}
+
+// reload reads the file again. If anything is wrong with it, all stays as it is.
+func (s *server) reload(path, why string) {
+	refuse := func(err error) {
+		for _, err := range each(err) {
+			s.log.Error("the new configuration is refused, the old one stays", slog.String("why", why), slog.String("error", err.Error()))
+		}
+	}
+	c, err := gateway.ReadConfig(path)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	later := s.started.NeedsRestart(c)
+	if !slices.Contains(later, "tls") {
+		if err := s.loadCertificate(c); err != nil {
+			refuse(err)
+			return
+		}
+	}
+	settings := c.Settings()
+	settings.Logger = s.log
+	if err := s.gateway.Reload(settings, c.Options()...); err != nil {
+		refuse(err)
+		return
+	}
+	s.level.Set(c.Level())
+	s.config.Store(c)
+	s.log.Info("reloaded", slog.String("why", why), slog.Int("accounts", len(c.Accounts)), slog.Int("clients", len(c.Clients)))
+	if len(later) > 0 {
+		s.log.Warn("some of the new configuration needs a restart", slog.Any("fields", later))
+	}
+}
+
+// each are the errors that err joins.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/gateway"
+)
+
+// rewrite replaces text in the process's configuration.
+func (p *process) rewrite(old, fresh string) {
+	p.Helper()
+	data, err := os.ReadFile(p.file)
+	require.NoError(p, err)
+	require.Contains(p, string(data), old)
+	require.NoError(p, os.WriteFile(p.file, []byte(strings.Replace(string(data), old, fresh, 1)), 0o600))
+}
+
+// count is how many lines of the log have the message.
+func (p *process) count(msg string) int { return strings.Count(p.log(), `"msg":"`+msg+`"`) }
+
+// waitCount waits for the nth line with the message.
+func (p *process) waitCount(msg string, n int) {
+	p.Helper()
+	eventually(p, msg, func() bool { return p.count(msg) >= n })
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	p := serve(t, srv.URL, "models: {old: deepseek-flash}\n")
+	c := client(t)
+	ask := func(model string) int {
+		resp := post(t, c, p.url+"/chat/completions", strings.Replace(chatBody, "deepseek-flash", model, 1))
+		whole(t, resp)
+		return resp.StatusCode
+	}
+	require.Equal(t, 200, ask("old"))
+	require.Equal(t, 400, ask("new"))
+
+	p.rewrite("old:", "new:")
+	p.signal(syscall.SIGHUP)
+	p.waitCount("reloaded", 1)
+	require.Equal(t, 200, ask("new"))
+	require.Equal(t, 400, ask("old"))
+
+	// Without a signal too, as soon as it is noticed.
+	p.rewrite("new:", "newer:")
+	p.waitCount("reloaded", 2)
+	require.Equal(t, 200, ask("newer"))
+
+	// What is wrong is refused, told, and not tried again and again.
+	p.rewrite("models:", "modles:")
+	p.signal(syscall.SIGHUP)
+	p.waitCount("the new configuration is refused, the old one stays", 1)
+	require.Contains(t, p.log(), "modles")
+	require.Equal(t, 200, ask("newer"))
+	time.Sleep(3 * lookEvery)
+	require.Equal(t, 1, p.count("the new configuration is refused, the old one stays"))
+	p.rewrite("modles:", "models:")
+	p.waitCount("reloaded", 3)
+
+	// What cannot change while it runs is said to.
+	p.rewrite("listen: 127.0.0.1:0", "listen: 127.0.0.1:1")
+	p.signal(syscall.SIGHUP)
+	require.Equal(t, []any{"listen"}, p.wait("some of the new configuration needs a restart")["fields"])
+	require.Equal(t, 200, ask("newer"))
+	p.stop()
+}
+
+func TestReloadOfSecrets(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "key")
+	require.NoError(t, os.WriteFile(secret, []byte("sk-wrong-0123456789"), 0o600))
+	roots := certificate(t, dir)
+	p := serve(t, srv.URL, "accounts: [{keys: 'file:"+secret+"'}]\ntls: {cert: "+dir+"/cert.pem, key: "+dir+"/key.pem}\n")
+	c := client(t)
+	c.Transport = trusting(t, roots)
+	require.Equal(t, http.StatusUnauthorized, status(t, c, p.url+"/models"))
+
+	require.NoError(t, os.WriteFile(secret, []byte(upstreamKey+"\n"), 0o600))
+	p.waitCount("reloaded", 1)
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/models"))
+
+	fresh := certificate(t, dir)
+	p.waitCount("reloaded", 2)
+	c.Transport = trusting(t, fresh)
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/models"))
+	c.Transport = trusting(t, roots)
+	_, err := c.Get(p.url + "/models")
+	require.ErrorContains(t, err, "certificate")
+	p.stop()
+}
+
+// A thousand calls under way, streams and others, while the file is reloaded over
+// and over: none is lost, and none of the clients' counts.
+func TestReloadUnderLoad(t *testing.T) {
+	t.Parallel()
+	srv := fake(t, deepseektest.WithPace(deepseektest.Pace{FirstToken: 200 * time.Millisecond, Token: 20 * time.Millisecond}), deepseektest.WithAnswerLength(0, 60))
+	key := gateway.NewKey()
+	const calls = 1000
+	p := serve(t, srv.URL, "clients:\n  - {name: a, keys: "+gateway.HashKey(key)+", concurrency: 1000}\nretry: {max_attempts: 5}\nmodels: {m: deepseek-flash}\n")
+	c := client(t)
+	c.Transport.(*http.Transport).MaxIdleConnsPerHost = calls
+	var all sync.WaitGroup
+	for i := range calls {
+		all.Go(func() {
+			body, want := streamBody, "data: [DONE]"
+			if i%2 == 0 {
+				body, want = chatBody, `"choices"`
+			}
+			req, err := http.NewRequest(http.MethodPost, p.url+"/chat/completions", strings.NewReader(body))
+			if !assert.NoError(t, err) {
+				return
+			}
+			req.Header.Set("Authorization", "Bearer "+key)
+			resp, err := c.Do(req)
+			if assert.NoError(t, err) {
+				assert.Contains(t, whole(t, resp), want)
+			}
+		})
+	}
+	eventually(t, "calls under way", func() bool { return srv.InFlight("main", "") > calls/2 })
+	for i := range 10 {
+		p.rewrite("max_attempts: "+string(rune('5'+i%2)), "max_attempts: "+string(rune('6'-i%2)))
+		p.signal(syscall.SIGHUP)
+		p.waitCount("reloaded", i+1)
+	}
+	require.Positive(t, srv.InFlight("main", ""), "calls were under way all the time")
+	all.Wait()
+	require.Equal(t, calls, p.count("answered"))
+	p.stop()
+}
