@@ -117,7 +117,7 @@ func (l *ledger) spend() Spend {
 // A Meter is safe for concurrent use.
 type Meter struct {
 	tariff *tariff
-	total  ledger
+	total  *ledger
 }
 
 // NewMeter returns a meter that goes by the prices.
@@ -126,7 +126,7 @@ func NewMeter(p Prices) (*Meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Meter{tariff: t}, nil
+	return &Meter{tariff: t, total: new(ledger)}, nil
 }
 
 // Middleware is the meter as a layer. It prices what the layer of [NewGuard]

@@ -261,7 +261,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 		}
 		tl.note(c, usage, model, true)
 		tl.noteIn(c, event, false)
-		c.bill = bill{meter: m, ledger: &m.total, tally: &tl, at: time.Now()}
+		c.bill = bill{meter: m, ledger: m.total, tally: &tl, at: time.Now()}
 		c.bill.finish(c, verdict{outcome: answered})
 	}))
 	require.Positive(t, m.Spend().Amount)

@@ -27,12 +27,14 @@ func newLimit(max int) (*limit, error) {
 	if max < 1 {
 		return nil, badConfig("MaxConcurrency", max, "must be at least 1")
 	}
-	return &limit{max: int64(max)}, nil
+	l := new(limit)
+	l.max.Store(int64(max))
+	return l, nil
 }
 
 // limit is a semaphore whose waiting is done elsewhere.
 type limit struct {
-	max      int64
+	max      atomic.Int64 // a transport's successor may change it
 	inFlight atomic.Int64
 	lane     lane
 }
@@ -47,13 +49,13 @@ func (l *limit) do(next http.RoundTripper, c *call, req *http.Request) (*http.Re
 }
 
 func (l *limit) describe() string {
-	return strconv.FormatInt(l.inFlight.Load(), 10) + " of at most " + strconv.FormatInt(l.max, 10) + " calls in flight"
+	return strconv.FormatInt(l.inFlight.Load(), 10) + " of at most " + strconv.FormatInt(l.max.Load(), 10) + " calls in flight"
 }
 
 func (l *limit) acquire() bool {
 	for {
 		n := l.inFlight.Load()
-		if n >= l.max {
+		if n >= l.max.Load() {
 			return false
 		}
 		if l.inFlight.CompareAndSwap(n, n+1) {

@@ -61,11 +61,13 @@ func newWaitingRoom(q Queue) (*waitingRoom, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &waitingRoom{policy: q}, nil
+	room := new(waitingRoom)
+	room.policy.Store(&q)
+	return room, nil
 }
 
 type waitingRoom struct {
-	policy  Queue
+	policy  atomic.Pointer[Queue] // a transport's successor may change it
 	length  atomic.Int64
 	tickets atomic.Uint64
 }
@@ -110,16 +112,17 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		return waited, &QueueFullError{Reason: reason, For: full.describe(), Waited: before + waited, RetryIn: retryIn}
 	}
 	start := time.Now()
-	if n := q.length.Add(1); n > int64(max(q.policy.MaxLength, 0)) {
+	policy := q.policy.Load()
+	if n := q.length.Add(1); n > int64(max(policy.MaxLength, 0)) {
 		q.length.Add(-1)
 		if baton != nil {
 			baton.pass(false)
 		}
 		retryIn := full.surely(start)
-		if q.policy.MaxLength < 0 {
+		if policy.MaxLength < 0 {
 			return refuse(0, retryIn, "no room and no waiting room")
 		}
-		return refuse(0, retryIn, "queue full ("+strconv.Itoa(q.policy.MaxLength)+" calls waiting)")
+		return refuse(0, retryIn, "queue full ("+strconv.Itoa(policy.MaxLength)+" calls waiting)")
 	}
 	defer q.length.Add(-1)
 	w := &waiter{ticket: c.ticket, ready: make(chan struct{})}
@@ -134,7 +137,7 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		leave()
 		return refuse(0, guess, "the call's deadline would pass before its turn, in about "+seconds(guess))
 	}
-	end := start.Add(q.policy.MaxWait - before)
+	end := start.Add(policy.MaxWait - before)
 	timer := time.NewTimer(full.nextLook(start, end).Sub(start))
 	defer timer.Stop()
 	for {

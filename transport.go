@@ -40,7 +40,14 @@ type Transport struct {
 	resumer   *resumer // nil: none
 	cache     *cache   // nil: none
 
-	errorResponses                    bool
+	errorResponses bool
+	*counts
+
+	options *config
+}
+
+// counts are of a transport and its successors.
+type counts struct {
 	calls, answered, failed, attempts atomic.Int64
 	inFlight                          atomic.Int64
 }
@@ -66,7 +73,17 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Transport{base: c.base, errorResponses: c.errorResponses, validate: !c.noValidate}
+	t, err := newParts(c)
+	if err != nil {
+		return nil, err
+	}
+	t.assemble()
+	return t, nil
+}
+
+// newParts makes what a transport consists of.
+func newParts(c *config) (t *Transport, err error) {
+	t = &Transport{base: c.base, errorResponses: c.errorResponses, validate: !c.noValidate, counts: new(counts), options: c}
 	if t.endpoints, err = c.newEndpoints(); err != nil {
 		return nil, err
 	}
@@ -79,46 +96,60 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	if t.base == nil {
 		t.base = newBase(c.maxConcurrency)
 	}
-
-	// Outermost first.
-	chain := []Middleware{layer(originsOf(t.endpoints).do)}
-	if len(c.observers) > 0 {
-		chain = append(chain, NewObserve(c.observers...))
-	}
-	chain = append(chain, c.middleware...)
 	if c.cache != nil {
 		if t.cache, err = newCache(*c.cache, false, t.meter.Currency()); err != nil {
 			return nil, err
 		}
-		chain = append(chain, layer(t.cache.do))
 	}
 	if c.resume != nil {
 		if t.resumer, err = newResumer(*c.resume); err != nil {
 			return nil, err
 		}
-		chain = append(chain, layer(t.resumer.do))
-	}
-	if c.fallback != nil {
-		chain = append(chain, layer(c.fallback.do))
 	}
 	if !c.noRetry {
 		if t.retrier, err = newRetrier(c.retry); err != nil {
 			return nil, err
 		}
-		chain = append(chain, layer(t.retrier.do))
 	}
 	if c.hedging != nil {
 		if t.hedger, err = newHedger(*c.hedging, t.meter); err != nil {
 			return nil, err
 		}
-		chain = append(chain, layer(t.hedger.do))
 	}
-	chain = append(chain, layer(t.queue.do))
-	var limited []Middleware
 	if c.maxConcurrency > 0 {
 		if t.limit, err = newLimit(c.maxConcurrency); err != nil {
 			return nil, err
 		}
+	}
+	return t, nil
+}
+
+// assemble puts the parts together, outermost first.
+func (t *Transport) assemble() {
+	c := t.options
+	chain := []Middleware{layer(originsOf(t.endpoints).do)}
+	if len(c.observers) > 0 {
+		chain = append(chain, NewObserve(c.observers...))
+	}
+	chain = append(chain, c.middleware...)
+	if t.cache != nil {
+		chain = append(chain, layer(t.cache.do))
+	}
+	if t.resumer != nil {
+		chain = append(chain, layer(t.resumer.do))
+	}
+	if c.fallback != nil {
+		chain = append(chain, layer(c.fallback.do))
+	}
+	if t.retrier != nil {
+		chain = append(chain, layer(t.retrier.do))
+	}
+	if t.hedger != nil {
+		chain = append(chain, layer(t.hedger.do))
+	}
+	chain = append(chain, layer(t.queue.do))
+	var limited []Middleware
+	if t.limit != nil {
 		limited = append(limited, layer(t.limit.do))
 	}
 	if e := t.endpoints[0]; len(t.endpoints) == 1 && e.plain() {
@@ -133,9 +164,7 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		}
 		chain = append(chain, newRoute(t.endpoints, below))
 	}
-
 	t.chain = Chain(chain...)(t.base)
-	return t, nil
 }
 
 // newEndpoints makes the endpoints, each with its accounts and breaker.

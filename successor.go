@@ -1,0 +1,128 @@
+package deepseek
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+)
+
+// Successor returns a transport with other options that goes on where t is. It is
+// for programs that change their configuration while they run: what was learned
+// would be learned anew at the price of 429s.
+//
+// It has t's connections, counts and spend; its waiting room, with those who wait
+// in it; its retry budget and cache, if their policies are the same; and, for an
+// endpoint of the same name, base URL, authorization and strategy, its breaker,
+// if its policy is the same, and its [Pool], in which now are the new options'
+// accounts. Of these, one that was there under the same name keeps what
+// is known of it and of the keys that it still has; one with other limits or
+// weight than before begins anew.
+//
+// Calls under way in t end as they began, with whatever accounts there are by
+// now. If there is an error, nothing has changed.
+func (t *Transport) Successor(opts ...Option) (*Transport, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	next, err := newParts(c)
+	if err != nil {
+		return nil, err
+	}
+	next.inherit(t)
+	next.assemble()
+	return next, nil
+}
+
+// inherit takes over what old has that fits. Nothing in it can fail.
+func (t *Transport) inherit(old *Transport) {
+	t.counts = old.counts
+	if t.options.base == nil && old.options.base == nil {
+		t.base = old.base
+	}
+	for _, e := range t.endpoints {
+		for _, was := range old.endpoints {
+			if e.name == was.name {
+				e.inherit(was)
+			}
+		}
+	}
+	old.queue.policy.Store(t.queue.policy.Load())
+	t.queue = old.queue
+	if t.limit != nil && old.limit != nil {
+		old.limit.max.Store(t.limit.max.Load())
+		t.limit = old.limit
+		t.limit.lane.room()
+	}
+	if t.retrier != nil && old.retrier != nil && t.retrier.policy.Budget == old.retrier.policy.Budget {
+		t.retrier.budget = old.retrier.budget
+	}
+	if t.cache != nil && old.cache != nil && reflect.DeepEqual(t.options.cache, old.options.cache) {
+		t.cache = old.cache
+	}
+	if t.resumer != nil && old.resumer != nil && *t.options.resume == *old.options.resume {
+		t.resumer = old.resumer
+	}
+	if t.meter.Currency() == old.meter.Currency() {
+		t.meter.total = old.meter.total
+	}
+}
+
+// inherit takes over what the endpoint of that name has that fits.
+func (e *endpoint) inherit(old *endpoint) {
+	if *e.base != *old.base || e.pool.auth != old.pool.auth || !reflect.DeepEqual(e.pool.strategy, old.pool.strategy) {
+		return
+	}
+	old.pool.become(e.pool)
+	e.pool = old.pool
+	if e.breaker != nil && old.breaker != nil && e.breaker.policy == old.breaker.policy {
+		e.breaker = old.breaker
+	}
+}
+
+// become gives the pool the accounts of fresh, in their order. Those that it had
+// before, alike in all but their keys, stay what they are.
+func (p *Pool) become(fresh *Pool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	had := p.byName
+	p.byName, p.byKey, p.named = fresh.byName, map[string]*account{}, fresh.named
+	accounts := slices.Clone(*fresh.accounts.Load())
+	for i, a := range accounts {
+		if old := had[a.name]; old != nil && old.sameButKeys(a) {
+			old.setKeys(old.ring().keysOf(a.ring()))
+			delete(had, a.name)
+			accounts[i], p.byName[a.name] = old, old
+		} else {
+			a.pool = p
+		}
+		a = accounts[i]
+		for _, k := range a.ring().keys {
+			p.byKey[k.plain[0]] = a
+		}
+	}
+	for _, gone := range had {
+		gone.disabled.Store(true)
+	}
+	p.setAccounts(accounts)
+}
+
+// sameButKeys reports whether two accounts have the same limits and weight.
+func (a *account) sameButKeys(b *account) bool {
+	return a.max == b.max && a.weight == b.weight &&
+		a.quota.requestsPerMinute == b.quota.requestsPerMinute && a.quota.tokensPerMinute == b.quota.tokensPerMinute
+}
+
+// keysOf are the keys that other has, with what is known of those that are here
+// too.
+func (r *keyring) keysOf(other *keyring) []*apiKey {
+	known := make(map[string]*apiKey, len(r.keys))
+	for _, k := range r.keys {
+		known[k.plain[0]] = k
+	}
+	keys := slices.Clone(other.keys)
+	for i, k := range keys {
+		keys[i] = cmp.Or(known[k.plain[0]], k)
+	}
+	return keys
+}
