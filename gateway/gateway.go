@@ -118,7 +118,7 @@ func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	if _, _, err := enrol(s.Clients, nil); err != nil {
 		return err
 	}
-	t, err := deepseek.NewTransport(s.options(opts))
+	t, err := g.Transport().Successor(s.options(opts))
 	if err != nil {
 		return err
 	}
