@@ -103,4 +103,3 @@ func each(err error) []error {
 	}
 	return []error{err}
 }
-
