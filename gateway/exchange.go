@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -91,8 +93,10 @@ func (x *exchange) serve() error {
 			return x.refuse()
 		}
 	}
-	x.relay.keepAlive(x.state.KeepAlive)
-	defer x.relay.end() // the response is the server's again
+	if x.route.asks { // what else there is may be no JSON, and does not wait for long
+		x.relay.keepAlive(x.state.KeepAlive)
+		defer x.relay.end() // the response is the server's again
+	}
 	resp, err := x.state.transport.RoundTrip(outgoing(x, x.r, x.state.base, x.route, body))
 	if err != nil {
 		if x.gone() {
@@ -126,7 +130,7 @@ func (x *exchange) admit() *problem {
 		return p
 	}
 	x.visit.client = c
-	return x.state.ledger.afford(c.name, c.budget(), x.state.currency, x.start)
+	return nil
 }
 
 // ask finds out whether the client may ask the question, and puts the model's own
@@ -137,8 +141,11 @@ func (x *exchange) ask(body []byte) ([]byte, *problem) {
 	if !other {
 		model = named
 	}
-	if x.visit.client != nil {
-		if p := x.visit.client.mayAsk(named, model); p != nil {
+	if c := x.visit.client; c != nil {
+		if p := c.mayAsk(named, model); p != nil {
+			return nil, p
+		}
+		if p := x.state.ledger.afford(c.name, c.budget(), x.state.currency, x.start); p != nil {
 			return nil, p
 		}
 		if p := x.visit.book(x.start, len(body)); p != nil {
@@ -157,6 +164,22 @@ func (x *exchange) refuse() error { return x.relay.fail(x.problem) }
 // gone reports whether the client has given up, so that nobody reads what it is
 // told. net/http also ends the context when the server is closed.
 func (x *exchange) gone() bool { return x.Err() != nil && context.Cause(x) != ErrShutdown }
+
+// rescue has a panic, which is a fault of this program, end the exchange alone,
+// and tells of it. It is deferred.
+func (x *exchange) rescue() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler {
+		x.err = fmt.Errorf("panic: %v", p)
+		if x.state.Logger != nil {
+			x.state.Logger.ErrorContext(x, "panic", slog.Any("value", p), slog.String("stack", string(debug.Stack())))
+		}
+	}
+	panic(http.ErrAbortHandler)
+}
 
 // done is called by the handler and the call when they have ended; the last one
 // settles.
@@ -182,7 +205,7 @@ func (x *exchange) log(l *slog.Logger) {
 	switch {
 	case x.problem != nil:
 		msg = "refused"
-	case x.call.Cancelled || x.err != nil && x.gone():
+	case x.err != nil && (x.gone() || x.relay.lost):
 		msg = "client left"
 	case x.err != nil || x.call.Err != nil || x.relay.status >= 500:
 		level, msg = slog.LevelWarn, "failed"

@@ -192,6 +192,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.parties.Store(1)
 	w.Header()["X-Request-Id"] = []string{x.id}
 	defer x.done()
+	defer x.rescue()
 	if x.err = x.serve(); x.err != nil {
 		panic(http.ErrAbortHandler)
 	}

@@ -30,10 +30,10 @@ func stays(name string) bool {
 }
 
 // remains reports whether a response's header speaks of the server's host, which
-// the client does not know of.
+// the client does not know of, or says what the gateway's own does.
 func remains(name string) bool {
 	switch name {
-	case "Set-Cookie", "Alt-Svc", "Strict-Transport-Security":
+	case "Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "X-Request-Id":
 		return true
 	}
 	return false

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/gateway"
 )
 
 // Every path, answered by two servers that are alike: what comes through the
@@ -230,5 +231,49 @@ func TestLogLine(t *testing.T) {
 		failed := b.logs.lines(b, "failed")
 		require.Len(b, failed, 1, b.logs)
 		require.Contains(b, failed[0]["error"], "truncated")
+	})
+}
+
+// A fault of our own ends one request, gives everything back, and is told of.
+func TestPanic(t *testing.T) {
+	panics := true
+	setup{network: func(base http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if panics {
+				panics = false
+				panic("a fault")
+			}
+			return base.RoundTrip(req)
+		})
+	}, settings: guests(gateway.Client{Concurrency: 1})}.run(t, func(b *bench) {
+		req := b.request(http.MethodPost, "/chat/completions", chatBody)
+		req.Header.Set("X-Api-Key", aliceKey)
+		_, err := b.client.Do(req)
+		require.Error(b, err)
+		b.whole(b.ask(aliceKey, "/chat/completions", chatBody))
+		b.idle()
+		lines := b.logs.lines(b, "panic")
+		require.Len(b, lines, 1)
+		require.Contains(b, lines[0]["stack"], "pass_test.go")
+		require.Len(b, b.logs.lines(b, "failed"), 1)
+	})
+}
+
+// What is no answer of a model is not kept alive: it may be no JSON.
+func TestFilesAreNotKeptAlive(t *testing.T) {
+	setup{network: func(http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			time.Sleep(5 * time.Minute)
+			return &http.Response{
+				StatusCode: 200, Header: http.Header{"Content-Type": {"image/png"}, "X-Request-Id": {"theirs"}}, ContentLength: 3,
+				Body: io.NopCloser(strings.NewReader("png")), Request: req, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			}, nil
+		})
+	}}.run(t, func(b *bench) {
+		resp, err := b.client.Do(b.request(http.MethodGet, "/files/file-api-1/content", ""))
+		require.NoError(b, err)
+		require.Equal(b, "png", b.whole(resp))
+		require.Equal(b, "image/png", resp.Header.Get("Content-Type"))
+		require.NotEqual(b, "theirs", resp.Header.Get("X-Request-Id"), "that of our log")
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -234,6 +233,3 @@ func isTimeout(err error) bool {
 	}](err)
 	return ok && t.Timeout()
 }
-
-// isCut reports whether a client broke its request off.
-func isCut(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) }

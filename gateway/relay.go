@@ -209,7 +209,7 @@ func (y *relay) passStream(resp *http.Response) error {
 		y.head(resp)
 	case !y.stream: // a blank line said that it would be JSON
 		y.mu.Unlock()
-		return y.fail(problemFrom(resp.StatusCode, nil))
+		return y.fail(&problem{status: http.StatusBadGateway, code: "bad_gateway", message: "the server answered with a stream that was not asked for"})
 	}
 	y.mu.Unlock()
 	switch err := y.copyStream(resp.Body); {
@@ -283,6 +283,7 @@ func (w streamWriter) FlushError() error {
 func (y *relay) copy(body io.Reader, flush bool) error {
 	if wt, ok := body.(io.WriterTo); ok {
 		_, err := wt.WriteTo(y.w)
+		y.lost = err != nil
 		return err
 	}
 	buf := parts.Get().(*[partSize]byte)
@@ -290,13 +291,13 @@ func (y *relay) copy(body io.Reader, flush bool) error {
 	for {
 		n, err := body.Read(buf[:])
 		if n > 0 {
-			if _, err := y.w.Write(buf[:n]); err != nil {
-				return err
+			_, werr := y.w.Write(buf[:n])
+			if werr == nil && flush {
+				werr = y.rc.Flush()
 			}
-			if flush {
-				if err := y.rc.Flush(); err != nil {
-					return err
-				}
+			if werr != nil {
+				y.lost = true
+				return werr
 			}
 		}
 		if err == io.EOF {
@@ -320,6 +321,9 @@ func (y *relay) passLate(resp *http.Response) error {
 	case !y.stream && jsonscan.Whole(body):
 		_, err = y.w.Write(body)
 		return err
+	}
+	if resp.StatusCode < 400 {
+		return y.fail(&problem{status: http.StatusBadGateway, code: "bad_gateway", message: "the server answered without a stream, which was asked for"})
 	}
 	return y.fail(problemFrom(resp.StatusCode, body))
 }
