@@ -22,7 +22,7 @@ import (
 // (https://go.dev/issue/40747). Here none is.
 func TestEarlyAnswers(t *testing.T) {
 	calls := 10_000
-	if testing.Short() {
+	if testing.Short() || raced {
 		calls = 1000
 	}
 	answer := []byte(strings.Repeat(`data: {"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}`+"\n\n", 20) +
