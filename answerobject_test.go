@@ -161,7 +161,10 @@ func TestWholeAnswerCostsNothing(t *testing.T) {
 	outer := layer(func(next http.RoundTripper, _ *call, req *http.Request) (*http.Response, error) {
 		return next.RoundTrip(req)
 	})
-	require.Equal(t, measure(outer), measure(outer, m))
+	without, with := measure(outer), measure(outer, m)
+	if !raceEnabled { // which allocates at random
+		require.Equal(t, without, with)
+	}
 }
 
 func FuzzAnswerObject(f *testing.F) {

@@ -34,6 +34,8 @@ type Door struct {
 	// HidesCause says that the door replaces whatever a call ended with by the
 	// context's error, if the context has ended.
 	HidesCause bool
+	// Comments says that the door passes comments on, whatever the options say.
+	Comments bool
 	// HidesHeader says that the door does not tell an error's headers.
 	HidesHeader bool
 	// Framing says that the door understands lone CR, byte order marks and data

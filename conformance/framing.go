@@ -106,8 +106,8 @@ func framingTests() (tests []test) {
 			x.settled(&shown)
 		}},
 		test{name: "comments are left out of the bytes", network: film(&shown, keepAlive, filmRole, keepAlive, filmHello, filmWorld, ": x\n"+filmStop, keepAlive, filmDone), do: func(x *bench) {
-			if x.door.Do == nil {
-				x.Skip("the door hides the bytes")
+			if x.door.Do == nil || x.door.Comments {
+				x.Skip("the door hides the bytes, or passes comments on")
 			}
 			assert.Equal(x, filmRole+filmHello+filmWorld+filmStop+filmDone, x.read("/chat/completions", chatStreamBody))
 		}},

@@ -19,7 +19,7 @@ func TestContract(t *testing.T) {
 		require.NoError(t, err)
 		client, url := conformance.Serve(t, g)
 		d := conformance.HTTP(client, url)
-		d.Transport, d.Remote = g.Transport(), true
+		d.Transport, d.Remote, d.Comments = g.Transport(), true, true
 		open := d.Open
 		d.Open = func(ctx context.Context, p conformance.Prompt) (conformance.Stream, conformance.Result, error) {
 			s, res, err := open(ctx, p)
