@@ -526,6 +526,15 @@ func (p *passenger) ride() {
 // when that is known. The others are spared it.
 func (p *passenger) pay() {
 	f := p.flight
+	f.mu.Lock()
+	landing := f.complete || f.end != nil
+	f.mu.Unlock()
+	if landing { // then it is a matter of moments
+		select {
+		case <-f.done:
+		case <-p.c.Done():
+		}
+	}
 	select {
 	case <-f.done:
 	default:

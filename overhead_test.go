@@ -56,7 +56,7 @@ func TestOverheadAllocations(t *testing.T) {
 		require.NoError(t, err)
 		ours := testing.AllocsPerRun(2000, func() { post(t, client, DefaultBaseURL) })
 		t.Logf("%d keys: %.0f allocations, bare %.0f", keys, ours, bare)
-		if !raceEnabled {
+		if !RaceEnabled {
 			require.LessOrEqual(t, ours-bare, 15.0, "%d keys", keys)
 		}
 	}

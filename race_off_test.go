@@ -2,4 +2,4 @@
 
 package deepseek
 
-const raceEnabled = false
+const RaceEnabled = false
