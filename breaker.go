@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,15 +18,17 @@ import (
 //
 //	closed      calls pass. Over the last Window, at least MinRequests of them and
 //	            FailureRatio of those failed: open. So it does when InARow of them
-//	            failed with no success between: after a busy time of successes the
-//	            ratio alone would take as long a time of failures to tell.
+//	            failed and none that was let in since the first of these succeeded:
+//	            after a busy time of successes the ratio alone would take as long a
+//	            time of failures to tell.
 //	open        calls are refused with [ErrCircuitOpen], for up to OpenFor; twice as
 //	            long each time in a row that it opens, up to MaxOpenFor. The time is
 //	            shortened by up to a tenth at random, so that clients do not return
 //	            in step.
 //	half-open   Probes calls pass; the rest are refused. One that fails: open. All
-//	            succeed (a stream at its first data): recovering.
-//	recovering  2·Probes calls may be on their way, and one more for every success;
+//	            succeed (a stream at its first data): recovering. One that is not
+//	            heard of for OpenFor is replaced by another.
+//	recovering  2·Probes calls may be on their way, and two more for every success;
 //	            the rest wait for room. A failure halves that. Soon all pass: closed.
 //
 // The zero value is the default.
@@ -42,7 +45,8 @@ type Breaker struct {
 	Window time.Duration
 	// OpenFor is how long the breaker is open the first time. Default 5 s.
 	OpenFor time.Duration
-	// MaxOpenFor bounds the growth of OpenFor. Default 60 s, or OpenFor if that is more.
+	// MaxOpenFor bounds the growth of OpenFor. Default 10 s, or OpenFor if that is
+	// more: a few probes a minute harm nobody, and the end is found soon.
 	MaxOpenFor time.Duration
 	// Probes is how many calls are let through at first after that. Default 2.
 	Probes int
@@ -79,7 +83,7 @@ func (b Breaker) withDefaults() (Breaker, error) {
 		b.OpenFor = 5 * time.Second
 	}
 	if b.MaxOpenFor == 0 {
-		b.MaxOpenFor = max(time.Minute, b.OpenFor)
+		b.MaxOpenFor = max(10*time.Second, b.OpenFor)
 	}
 	if b.MaxOpenFor < b.OpenFor {
 		return b, badConfig("Breaker.MaxOpenFor", b.MaxOpenFor, "must not be less than OpenFor "+b.OpenFor.String())
@@ -120,7 +124,9 @@ type breaker struct {
 
 func (b *breaker) circuit(model string) *circuit {
 	return b.circuits.get(model, func(model string) *circuit {
-		return &circuit{breaker: b, model: model, slots: make([]sample, windowSlots)}
+		k := &circuit{breaker: b, model: model, slots: make([]sample, windowSlots)}
+		k.lane.unsteady = true // closed, it has no line; open, the line stands still
+		return k
 	})
 }
 
@@ -170,7 +176,21 @@ type sample struct {
 }
 
 // ticket is a call's admission: it counts only for the state that let it in.
-type ticket struct{ generation uint64 }
+type ticket struct {
+	generation uint64
+	number     uint64
+	at         time.Time
+}
+
+// row is the failures that have come one after the other. A success of a call
+// that was let in before them tells nothing of what came afterwards.
+type row struct {
+	failures int
+	since    time.Time // of the first
+	last     time.Time
+	from     uint64 // how many calls had been let in by the first
+	later    int    // failures of calls that were let in afterwards
+}
 
 // circuit is the breaker of one model.
 type circuit struct {
@@ -183,8 +203,10 @@ type circuit struct {
 	state      BreakerState // "" is closed
 	generation uint64       // changes with the state
 	slots      []sample
-	inARow     int         // failures since the last success
-	failedAt   time.Time   // the last of them
+	row        row
+	letIn      uint64      // calls so far
+	takes      smooth      // nanoseconds from letting in to success
+	succeeded  time.Time   // last
 	opened     int         // times in a row
 	until      time.Time   // end of being open
 	probes     []time.Time // when the probes on their way were let through
@@ -202,13 +224,12 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 	var change *BreakerEvent
 	t, err := func() (ticket, error) {
 		defer k.mu.Unlock()
-		p := k.breaker.policy
+		p, now := k.breaker.policy, time.Now()
 		if c.of != nil && k.state != "" && k.state != BreakerClosed {
-			return ticket{}, k.openError(seq, time.Now(), 0) // what is let through now is for calls that have nothing else
+			return ticket{}, k.openError(seq, now, 0) // what is let through now is for calls that have nothing else
 		}
 		switch k.state {
 		case BreakerOpen:
-			now := time.Now()
 			if in := k.until.Sub(now); in > 0 {
 				return ticket{}, k.openError(seq, now, in)
 			}
@@ -216,7 +237,6 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 			k.proven, k.probes = 0, k.probes[:0]
 			fallthrough
 		case BreakerHalfOpen:
-			now := time.Now()
 			// A probe that nobody has heard of for so long no longer counts.
 			for len(k.probes) > 0 && now.Sub(k.probes[0]) >= p.OpenFor {
 				k.probes = k.probes[1:]
@@ -235,7 +255,8 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 			}
 			k.onTheWay++
 		}
-		return ticket{k.generation}, nil
+		k.letIn++
+		return ticket{k.generation, k.letIn, now}, nil
 	}()
 	c.watch.breaker(change)
 	return t, err
@@ -245,7 +266,7 @@ func (k *circuit) describe() string { return k.breaker.name + " is recovering fr
 
 func (k *circuit) openError(seq uint64, now time.Time, in time.Duration) error {
 	return &CircuitOpenError{Endpoint: k.breaker.name, Model: k.model, RetryIn: in,
-		end: noRoom{lane: &k.lane, seq: seq, what: k.describe, look: now.Add(in)}}
+		end: noRoom{lane: &k.lane, seq: seq, what: k.describe, look: now.Add(in), sure: k.state == BreakerOpen}}
 }
 
 // done takes in what became of a call that was let pass.
@@ -256,16 +277,19 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 	switch {
 	case k.state == BreakerOpen:
 	case k.state == BreakerHalfOpen && !stale:
-		if len(k.probes) > 0 {
-			k.probes = k.probes[:len(k.probes)-1]
+		if i := slices.Index(k.probes, t.at); i >= 0 {
+			k.probes = slices.Delete(k.probes, i, i+1)
 		}
-		change = k.probed(o)
+		// That one failed which hung for so long that others took its place is no news.
+		if !isFailure(o) || time.Since(t.at) < k.breaker.policy.OpenFor {
+			change = k.probed(o)
+		}
 	case k.state == BreakerRecovering && !stale:
 		k.onTheWay--
 		change = k.recovered(o)
 	case k.state == BreakerHalfOpen, k.state == BreakerRecovering: // let in before: says nothing of now
 	default:
-		change = k.count(o)
+		change = k.count(o, t)
 	}
 	perhaps := k.state == BreakerHalfOpen || k.state == BreakerRecovering || change != nil
 	k.mu.Unlock()
@@ -289,7 +313,7 @@ func (k *circuit) finish(c *call, v verdict) {
 	case BreakerRecovering:
 		change = k.recovered(fault)
 	default:
-		change = k.count(fault)
+		change = k.count(fault, ticket{at: time.Now()})
 	}
 	k.mu.Unlock()
 	if change != nil {
@@ -324,7 +348,7 @@ func (k *circuit) recovered(o outcome) *BreakerEvent {
 			return k.open()
 		}
 	case isSuccess(o):
-		if k.window++; k.window >= windowClosed || !k.lane.busy.Load() && k.window >= windowClosed/4 {
+		if k.window += 2; k.window >= windowClosed || !k.lane.busy.Load() && k.window >= windowClosed/4 {
 			k.opened = 0
 			clear(k.slots)
 			return k.to(BreakerClosed)
@@ -334,7 +358,7 @@ func (k *circuit) recovered(o outcome) *BreakerEvent {
 }
 
 // count adds a sample to the window and opens when there are too many failures.
-func (k *circuit) count(o outcome) *BreakerEvent {
+func (k *circuit) count(o outcome, t ticket) *BreakerEvent {
 	good, bad := isSuccess(o), isFailure(o)
 	if !good && !bad {
 		return nil
@@ -349,15 +373,15 @@ func (k *circuit) count(o outcome) *BreakerEvent {
 	}
 	if good {
 		s.ok++
-		k.inARow = 0
+		k.takes.add(float64(now.Sub(t.at)), smoothing)
+		k.succeeded = now
+		if t.number > k.row.from {
+			k.row = row{}
+		}
 		return nil
 	}
 	s.failed++
-	if now.Sub(k.failedAt) >= p.Window {
-		k.inARow = 0
-	}
-	k.failedAt = now
-	if k.inARow++; k.inARow == p.InARow {
+	if k.inARow(t, now) {
 		return k.open()
 	}
 	var ok, failed int
@@ -370,6 +394,34 @@ func (k *circuit) count(o outcome) *BreakerEvent {
 		return nil
 	}
 	return k.open()
+}
+
+// inARow takes in a failure and reports whether there have been so many that
+// there would have been a success, if one were to be had.
+func (k *circuit) inARow(t ticket, now time.Time) bool {
+	p, r := k.breaker.policy, &k.row
+	if r.failures == 0 || now.Sub(r.last) >= p.Window {
+		*r = row{since: now, from: k.letIn}
+	}
+	r.failures++
+	r.last = now
+	if t.number > r.from {
+		r.later++
+	}
+	if p.InARow < 0 || r.failures < p.InARow {
+		return false
+	}
+	since, takes := int(k.letIn-r.from), time.Duration(k.takes.value)
+	switch {
+	case r.later >= p.InARow/4 && since-r.later <= since/5:
+		return true // of the calls let in since, nearly all have failed
+	case now.Sub(r.since) >= takes:
+		return true // they have had the time that a success takes
+	default:
+		// While this one hung, no other succeeded. Else many may fail together
+		// because they shared a connection, and it is no sign of an outage.
+		return now.Sub(t.at) >= 2*takes && now.Sub(k.succeeded) >= 2*takes
+	}
 }
 
 // open opens, for longer each time in a row.
@@ -385,7 +437,7 @@ func (k *circuit) open() *BreakerEvent {
 	d -= jitter.UpTo(d / 10)
 	k.until = time.Now().Add(d)
 	clear(k.slots)
-	k.inARow = 0
+	k.row = row{}
 	e := k.to(BreakerOpen)
 	e.OpenFor = d
 	return e

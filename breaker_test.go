@@ -189,7 +189,7 @@ func TestBreakerHalfOpenAdmitsFewThenRecoversGradually(t *testing.T) {
 		onTheWay := len(base.seen()) - 3
 		require.Equal(t, 4, onTheWay)
 		require.EqualValues(t, 96, room.length.Load(), "the rest wait")
-		for round, most := 0, 8; k.state == BreakerRecovering && round < 10; round, most = round+1, most*2 {
+		for round, most := 0, 12; k.state == BreakerRecovering && round < 10; round, most = round+1, most*3 {
 			times(onTheWay, func() { base.release(nil) })
 			synctest.Wait()
 			base.mu.Lock()
@@ -324,4 +324,79 @@ func TestBreakerModelsFailApart(t *testing.T) {
 	require.NoError(t, send("deepseek-flash"))
 	require.ErrorIs(t, send("deepseek-flash"), ErrCircuitOpen)
 	require.NoError(t, send("deepseek-v4-pro"))
+}
+
+// Many calls of one connection fail together when it breaks, and the others go
+// on: no sign of an outage. Once the later ones fail as well, it is.
+func TestBreakerTellsABrokenConnectionFromAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, k := newTestBreaker(t, Breaker{MinRequests: 1000}, base)
+		call := func() { go func() { _ = do(t.Context(), rt, "x") }() }
+		for range 10 {
+			call()
+			synctest.Wait()
+			time.Sleep(time.Second)
+			base.release(nil)
+			synctest.Wait()
+		}
+		times(100, call)
+		synctest.Wait()
+		times(100, func() { base.release(errors.New("reset")) })
+		synctest.Wait()
+		require.Contains(t, []BreakerState{"", BreakerClosed}, k.state, "all at once")
+		times(30, call)
+		synctest.Wait()
+		times(30, func() { base.release(errors.New("reset")) })
+		synctest.Wait()
+		require.Equal(t, BreakerOpen, k.state, "those that came later too")
+	})
+}
+
+// Calls that hang while nothing succeeds open it as soon as there are enough.
+func TestBreakerOpensOnHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, k := newTestBreaker(t, Breaker{MinRequests: 1000}, base)
+		call := func() { go func() { _ = do(t.Context(), rt, "x") }() }
+		for range 10 {
+			call()
+			synctest.Wait()
+			time.Sleep(time.Second)
+			base.release(nil)
+			synctest.Wait()
+		}
+		times(100, call)
+		time.Sleep(10 * time.Second)
+		times(19, func() { base.release(errors.New("timeout")) })
+		synctest.Wait()
+		require.Contains(t, []BreakerState{"", BreakerClosed}, k.state)
+		base.release(errors.New("timeout"))
+		synctest.Wait()
+		require.Equal(t, BreakerOpen, k.state)
+	})
+}
+
+// A probe that hangs is replaced, and its end is no news then.
+func TestBreakerProbeThatHangsIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, k := newTestBreaker(t, Breaker{MinRequests: 1, OpenFor: time.Second, Probes: 1}, base)
+		call := func() { go func() { _ = do(t.Context(), rt, "x") }() }
+		call()
+		synctest.Wait()
+		base.release(errors.New("reset"))
+		time.Sleep(time.Second)
+		call()
+		time.Sleep(time.Second)
+		call()
+		synctest.Wait()
+		require.Len(t, base.seen(), 3)
+		base.release(errors.New("timeout")) // the first probe
+		synctest.Wait()
+		require.Equal(t, BreakerHalfOpen, k.state)
+		base.release(nil)
+		synctest.Wait()
+		require.Equal(t, BreakerRecovering, k.state)
+	})
 }

@@ -26,6 +26,29 @@ func TestBudgetArithmetic(t *testing.T) {
 	require.Equal(t, 2.0, b.left(), "never more than its size")
 }
 
+// One connection may carry many calls: each of them can have a second attempt.
+func TestBudgetGrowsWithTheCallsOnTheirWay(t *testing.T) {
+	b := newBudget(10)
+	for range 100 {
+		b.begin()
+	}
+	b.refund(50)
+	require.Equal(t, 60.0, b.left())
+	b.refund(500)
+	require.Equal(t, 200.0, b.left(), "twice the calls")
+	for range 100 {
+		b.end()
+	}
+	b.refund(0)
+	require.Equal(t, 200.0, b.left(), "what is there is not taken away")
+	require.True(t, b.take())
+	b.refund(0)
+	require.Equal(t, 199.0, b.left(), "nor filled up, with no calls on their way")
+	var none *budget
+	none.begin()
+	none.end()
+}
+
 func TestBudgetIsNeverOverdrawn(t *testing.T) {
 	b := newBudget(50)
 	var mu sync.Mutex

@@ -31,8 +31,8 @@ With no options but a key:
     minutes, among up to 10,000 others; if its deadline is nearer than its
     likely turn, it is told so at once.
  4. If half of at least 20 calls in 30 s fail, or 20 in a row, the endpoint is
-    left alone for 5 s, then 10 s, and so on up to 60 s; afterwards the load
-    comes back gradually.
+    left alone for 5 s, then for 10 s at a time; afterwards the load comes back
+    gradually.
  5. An answer may take 10 minutes to its first data, 120 s between data, and
     60 s without a byte. There is no limit on the whole of it.
  6. An answer counts when it is whole: a stream that ends early is an error.

@@ -24,6 +24,10 @@ type lane struct {
 	seq  atomic.Uint64 // counts the times that there may have been room
 	busy atomic.Bool   // somebody waits or tries
 
+	// unsteady says that how quickly the line has moved tells nothing of how it
+	// will. Set before use.
+	unsteady bool
+
 	mu      sync.Mutex
 	line    []*waiter // by ticket
 	trying  bool      // the baton is out
@@ -61,6 +65,8 @@ type noRoom struct {
 	look time.Time     // worth looking again then, whatever happens before; zero: not known
 	sure bool          // nothing can happen before
 	also *noRoom       // room there would do as well
+
+	outage error // by which the call was refused, if it was not for want of room
 }
 
 func (e *noRoom) Error() string { return "deepseek: no room: " + e.describe() }
@@ -211,7 +217,7 @@ func (l *lane) join(w *waiter, seq uint64, keepBaton bool) time.Duration {
 	case l.again, l.seq.Load() != seq:
 		l.wakeFirst()
 	}
-	if i > 0 && l.samples >= paceSamples { // the first always tries: the pace may be an old one
+	if i > 0 && l.samples >= paceSamples && !l.unsteady { // the first always tries: the pace may be an old one
 		return l.pace * time.Duration(i)
 	}
 	return 0

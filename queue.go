@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -24,6 +25,12 @@ type Queue struct {
 	// MaxWait is how long one call may wait in all. Default 10 minutes, which is
 	// how long DeepSeek itself keeps a request in its own queue.
 	MaxWait time.Duration
+	// Outages has calls wait as well while no server or no account is fit for use:
+	// while the breaker is open, or until an account that is put aside is due to
+	// come back. Their turn comes when it is time to find out; a call whose
+	// deadline is nearer is refused at once, as all are by default, with
+	// [ErrCircuitOpen] or [ErrNoAccount]. It is for work that is not in a hurry.
+	Outages bool
 }
 
 const (
@@ -83,6 +90,10 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	for {
 		resp, err := next.RoundTrip(req)
 		full, ok := err.(*noRoom)
+		if !ok && err != nil && q.policy.Load().Outages {
+			full = outage(err)
+			ok = full != nil
+		}
 		tried := c.baton // still ours: we did not get in
 		c.baton = nil
 		if tried != nil && !full.names(tried) {
@@ -92,11 +103,17 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 		if !ok {
 			return resp, err
 		}
-		d, err := q.wait(req.Context(), c, full, waited, tried)
+		d, no := q.wait(req.Context(), c, full, waited, tried)
 		waited += d
 		c.waited += d
-		if err != nil {
-			return nil, err
+		switch {
+		case no == nil:
+		case full.outage == nil:
+			return nil, no
+		case isContextError(no):
+			return nil, &interrupted{err: no, last: full.outage}
+		default:
+			return nil, full.outage
 		}
 		// It may have been sent already, to an account that could not serve it.
 		if req, err = c.again(req); err != nil {
@@ -165,6 +182,24 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 			timer.Reset(full.nextLook(now, end).Sub(now))
 		}
 	}
+}
+
+// outage is where the end of an outage is told by which a call was refused; nil
+// if it was for another reason, or nobody knows when it may end.
+func outage(err error) *noRoom {
+	var end *noRoom
+	var all *NoEndpointError
+	if errors.As(err, &all) {
+		for _, cause := range all.causes {
+			end = end.or(outage(cause))
+		}
+	} else if one, _ := endOf(err); one != nil && !one.look.IsZero() {
+		end = one
+	}
+	if end != nil {
+		end.outage = err
+	}
+	return end
 }
 
 // surely is how long it is certain that there will be no room; 0 if it is not.

@@ -467,7 +467,7 @@ func TestPauseOfAllStreams(t *testing.T) {
 		}
 		wg.Wait()
 		stats := client.Transport().Stats()
-		require.LessOrEqual(t, stats.Resumed, int64(budget+callers/10))
+		require.LessOrEqual(t, stats.Resumed, int64(3*budget), "those that end in time give back what they cost")
 		require.Positive(t, stats.Resumed)
 	})
 }

@@ -33,9 +33,10 @@ type Retry struct {
 	MaxRetryAfter time.Duration
 	// Budget is how many retries all calls together may have beyond what success
 	// pays for: a retry costs 1, a call that then succeeds gives back what it
-	// took, one that needed none gives 0.1. It keeps a full outage from being
-	// answered with a multiple of the load. A retry after a 429 is free: it is
-	// paced by the learned limit. Default 100; negative: no bound.
+	// took, one that needed none gives 0.1, until there is this much or twice the
+	// number of calls on their way. It keeps a full outage from being answered
+	// with a multiple of the load. A retry after a 429 is free: it is paced by the
+	// learned limit. Default 100; negative: no bound.
 	Budget int
 }
 
@@ -126,6 +127,8 @@ func (l *last) error() error {
 
 func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	c.maxAttempts, c.retry, c.paid = rt.policy.MaxAttempts, rt, 0
+	rt.budget.begin()
+	defer rt.budget.end()
 	var (
 		last last
 		err  error

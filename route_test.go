@@ -181,7 +181,7 @@ func TestRouteFailoverToAHealthyEndpointIsFree(t *testing.T) {
 		}
 		wg.Wait()
 		require.EqualValues(t, 500, answered.Load())
-		require.EqualValues(t, 100, tr.Stats().RetryBudget)
+		require.GreaterOrEqual(t, tr.Stats().RetryBudget, 100.0)
 	})
 }
 

@@ -196,6 +196,7 @@ func limitTests() (tests []test) {
 				require.Error(x, err)
 				assert.ErrorIs(x, err, context.Canceled)
 				assert.Equal(x, time.Second, time.Since(start))
+				synctest.Wait() // through a network it takes a moment to be heard of
 			}
 			x.requests(1)
 			time.AfterFunc(time.Second, done)

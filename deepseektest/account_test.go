@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -249,6 +250,7 @@ func TestPaceOfAnAccount(t *testing.T) {
 }
 
 func TestObserverIsToldOfEachRequestAtItsEnd(t *testing.T) {
+	var mu sync.Mutex
 	var told []Request
 	var s *Server
 	bubble(t, func(t *testing.T, server *Server, c *http.Client) {
@@ -259,6 +261,8 @@ func TestObserverIsToldOfEachRequestAtItsEnd(t *testing.T) {
 		_ = post(t, s, c, "/chat/completions", chatRequest())
 		synctest.Wait()
 		require.Empty(t, s.Requests(), "no records are kept")
+		mu.Lock()
+		defer mu.Unlock()
 		require.Len(t, told, 3)
 		require.Equal(t, 503, told[0].Status)
 		require.True(t, told[1].Cut)
@@ -269,6 +273,8 @@ func TestObserverIsToldOfEachRequestAtItsEnd(t *testing.T) {
 		}
 	}, WithoutRecords(), WithObserver(func(r Request) {
 		_ = s.Count(200) // no lock is held
+		mu.Lock()
+		defer mu.Unlock()
 		told = append(told, r)
 	}))
 }

@@ -14,7 +14,7 @@ var usual = deepseektest.Pace{
 }
 
 const (
-	probe        = 5 * time.Second         // what a breaker may wait before it looks again
+	probe        = 10 * time.Second        // what a breaker may wait before it looks again
 	longestUsual = 4810 * time.Millisecond // for an answer, at that pace
 )
 

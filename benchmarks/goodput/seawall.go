@@ -2,21 +2,26 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/seawall-go/deepseek"
 )
 
-// seawall is this library with its default options. It is told the accounts'
-// keys and no limits.
+// seawall is this library as its documentation advises for work that has a
+// deadline and is to be done: answers that break go on, and an outage is sat out
+// until the deadline. It is told the accounts' keys and no limits.
 var seawall = contender{
 	name:  "Seawall",
-	about: "`deepseek.New` with its defaults: the accounts' keys, no limits told",
+	about: "`deepseek.New` with the accounts' keys, no limits told, `WithStreamResume()`, `WithQueue(Queue{Outages: true})`, and a transport that waits 15 s for response headers",
 	open: func(s *site) (client, error) {
 		accounts := make([]deepseek.Account, len(s.accounts))
 		for i, a := range s.accounts {
 			accounts[i] = deepseek.Account{Name: a.name, Keys: a.keys}
 		}
-		c, err := deepseek.New(deepseek.WithAccounts(accounts...), deepseek.WithBaseURL(s.url), deepseek.WithTransport(s.base))
+		base := s.base.Clone()
+		base.ResponseHeaderTimeout = 15 * time.Second
+		c, err := deepseek.New(deepseek.WithAccounts(accounts...), deepseek.WithBaseURL(s.url), deepseek.WithTransport(base),
+			deepseek.WithStreamResume(), deepseek.WithQueue(deepseek.Queue{Outages: true}))
 		if err != nil {
 			return nil, err
 		}
