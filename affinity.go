@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Affinity is the [Strategy] that keeps a conversation on one account, because
@@ -15,10 +17,14 @@ import (
 // A conversation is told by [ContextWithConversation], or else by the beginning
 // of the request: instructions and messages up to the user's first. It begins on
 // an account that follows from that alone (a rendezvous hash), so that several
-// processes agree without talking to each other. It moves, and then stays, when
-// its account has no room, is put aside, fails or is much slower than the
-// others, or is more than half full and fuller than the others by a quarter: a
-// beginning that all conversations share does not drown an account.
+// processes agree without talking to each other; on another one if that is more
+// than half full and fuller than the others by a quarter. It moves, and then
+// stays, when its account is put aside, fails, is much slower than the others, or
+// has no room. For room a conversation that has gone on for a turn waits up to a
+// quarter of the time that an answer takes, if it is likely to come by then.
+//
+// A beginning that more than two calls have in flight is not one conversation's
+// but shared: these are spread as new ones are, and do not drown an account.
 //
 // The zero value is ready to use.
 type Affinity struct {
@@ -35,7 +41,7 @@ const (
 // Choose returns the conversation's own account, if it is up to it.
 func (a Affinity) Choose(candidates []Candidate) int {
 	for i, c := range candidates {
-		if c.home && !c.lame() && !c.strained(candidates) {
+		if c.home && !c.lame() && (c.own || !c.strained(candidates)) {
 			return i
 		}
 	}
@@ -45,7 +51,8 @@ func (a Affinity) Choose(candidates []Candidate) int {
 	return a.Else.Choose(candidates)
 }
 
-// strained reports whether c is too full to be preferred.
+// strained reports whether c is too full to be preferred for a conversation that
+// has nothing to lose.
 func (c Candidate) strained(candidates []Candidate) bool {
 	load := c.Load()
 	if load <= strainedFrom {
@@ -131,6 +138,62 @@ func (m *modelPool) home(b *bench, conversation uint64, first *slot) *slot {
 		return first
 	}
 	return nil
+}
+
+// patient is the share of an answer's usual time that a conversation waits for
+// room on its account.
+const patient = 4
+
+// own is the slot whose cache has more of the call's conversation than its
+// beginning; nil if that is none.
+func (m *modelPool) own(c *call, first *slot) *slot {
+	if !c.conversation.goesOn || m.crowd.of(c.conversation.key) > sharedBy {
+		return nil
+	}
+	if s := m.moved.get(c.conversation.key); s != nil {
+		return s
+	}
+	return first
+}
+
+// waitFor says that the call is to wait for room on the slot that has its
+// conversation; nil if it had better not.
+func (m *modelPool) waitFor(own *slot, c *call, now time.Time) *noRoom {
+	seq := own.lane.seq.Load()
+	if !m.pool.patient || !c.canWait || own.lane.admits(c) && !own.full() ||
+		own.asideUntil(now) != 0 || (Candidate{slot: own}).lame() {
+		return nil
+	}
+	usual := m.pace.usual()
+	if c.patience.IsZero() {
+		c.patience = now.Add(usual / patient)
+	}
+	turn := usual * time.Duration(own.lane.length()+1) / time.Duration(max(1, own.inFlight.Load()))
+	if !now.Add(turn).Before(c.patience) {
+		return nil
+	}
+	return &noRoom{lane: &own.lane, seq: seq, what: own.describe, look: c.patience}
+}
+
+func (s *slot) full() bool { return s.inFlight.Load() >= s.limit.Load() }
+
+func (s *slot) describe() string {
+	return "account " + strconv.Quote(s.account.name) + ", which has the conversation in its cache, has as many calls in flight as it may"
+}
+
+// sharedBy is how many calls one conversation may have in flight: they follow
+// each other, but for a second attempt. More of them share a beginning.
+const sharedBy = 2
+
+// crowd counts the calls in flight of each conversation. Some count together,
+// which costs a conversation its place at worst. The zero value is ready to use;
+// safe for concurrent use.
+type crowd [1 << 12]atomic.Int32
+
+func (w *crowd) of(conversation uint64) int { return int(w.at(conversation).Load()) }
+
+func (w *crowd) at(conversation uint64) *atomic.Int32 {
+	return &w[conversation>>32%uint64(len(w))]
 }
 
 // moves remembers which conversations are not where they would begin. It holds

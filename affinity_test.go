@@ -2,7 +2,12 @@ package deepseek
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -18,7 +23,7 @@ func poolOf(t testing.TB, s Strategy, n, limit int) *modelPool {
 }
 
 func conversing(t testing.TB, n uint64) *call {
-	return &call{Context: t.Context(), conversation: mix(n) | 1}
+	return &call{Context: t.Context(), conversation: conversation{key: mix(n) | 1}}
 }
 
 func TestAffinityKeepsAConversationOnItsAccount(t *testing.T) {
@@ -169,5 +174,159 @@ func BenchmarkAffinity(b *testing.B) {
 				p.finish(c, verdict{outcome: answered})
 			}
 		})
+	}
+}
+
+// gone is a call of a conversation that has gone on for a turn, in a chain with a
+// waiting room.
+func gone(t testing.TB, n uint64) *call {
+	c := conversing(t, n)
+	c.conversation.goesOn, c.canWait = true, true
+	return c
+}
+
+// filled takes all of s's places but some.
+func filled(t testing.TB, s *slot, but int) (free func()) {
+	var held []*permit
+	for range int(s.limit.Load()) - but {
+		held = append(held, s.take(conversing(t, 0), 0, time.Now()))
+	}
+	return func() {
+		held[0].finish(conversing(t, 0), verdict{outcome: answered})
+		held = held[1:]
+	}
+}
+
+// learnPace teaches that ordinary answers take a second.
+func learnPace(m *modelPool) {
+	for _, s := range m.bench.Load().slots {
+		for range 10 {
+			s.speed.answered(0, time.Second, ordinaryAnswer, time.Now())
+			m.pace.answered(s.speed.delay())
+		}
+	}
+}
+
+func TestConversationWaitsForItsAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := poolOf(t, nil, 3, 10)
+		learnPace(m)
+		of, home := ofOneAccount(t, m, 3)
+		free := filled(t, home, 0)
+
+		late := gone(t, of[0])
+		_, err := m.acquire(late, 0, nil)
+		wait, ok := err.(*noRoom)
+		require.True(t, ok, "%v", err)
+		require.Same(t, &home.lane, wait.lane)
+		require.InDelta(t, time.Second/4, time.Until(wait.look), float64(time.Millisecond))
+		require.Contains(t, wait.Error(), home.account.name)
+		time.Sleep(time.Second / 4)
+		p, err := m.acquire(late, 0, nil)
+		require.NoError(t, err, "its patience is over")
+		require.NotSame(t, home, p.slot)
+
+		p, err = m.acquire(conversing(t, of[1]), 0, nil)
+		require.NoError(t, err, "one that only begins loses nothing elsewhere")
+		require.NotSame(t, home, p.slot)
+		here := gone(t, of[2])
+		here.canWait = false
+		p, err = m.acquire(here, 0, nil)
+		require.NoError(t, err, "without a waiting room")
+		require.NotSame(t, home, p.slot)
+
+		free()
+		require.NotSame(t, home, answersOf(t, m, gone(t, of[0])), "it has moved")
+	})
+}
+
+// ofOneAccount returns conversations that begin on the same account.
+func ofOneAccount(t testing.TB, m *modelPool, want int) (of []uint64, home *slot) {
+	for n := uint64(0); len(of) < want; n++ {
+		b := m.bench.Load()
+		if s := b.slots[b.begins().first(gone(t, n).conversation.key)]; home == nil || s == home {
+			home = s
+			of = append(of, n)
+		}
+	}
+	return of, home
+}
+
+// It gets the place that becomes free; nobody waits whose turn would come too late.
+func TestConversationsWaitingForTheirAccountAreServedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := poolOf(t, nil, 3, 10)
+		learnPace(m)
+		of, home := ofOneAccount(t, m, 6)
+		free := filled(t, home, 0)
+		room, err := newWaitingRoom(Queue{})
+		require.NoError(t, err)
+		var mu sync.Mutex
+		var at []*slot
+		rt := layer(room.do)(layer(func(_ http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+			c.conversation = conversation{key: mix(of[len(req.URL.Path)-2]) | 1, goesOn: true}
+			p, err := m.acquire(c, 0, nil)
+			if err != nil {
+				return nil, err
+			}
+			mu.Lock()
+			at = append(at, p.slot)
+			mu.Unlock()
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})(nil))
+		var served []string
+		for i := range 4 {
+			name := strings.Repeat("x", i+1)
+			go func() {
+				if err := do(t.Context(), rt, name); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				served = append(served, name)
+				mu.Unlock()
+			}()
+			synctest.Wait()
+		}
+		require.Equal(t, 2, home.lane.length(), "ten answers a second: three turns come within a quarter, less what is asked for at once")
+		require.Len(t, served, 2, "the others went elsewhere at once")
+		require.NotContains(t, at, home)
+		free()
+		synctest.Wait()
+		free()
+		synctest.Wait()
+		require.Equal(t, []string{"x", "xx"}, served[2:])
+		require.Equal(t, []*slot{home, home}, at[2:])
+		require.Zero(t, home.lane.length())
+	})
+}
+
+// A beginning that many calls share is no conversation, however much follows it.
+func TestSharedBeginningIsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := poolOf(t, nil, 4, 20)
+		learnPace(m)
+		perAccount := map[*slot]int{}
+		for range 60 {
+			p, err := m.acquire(gone(t, 1), 0, nil)
+			require.NoError(t, err)
+			perAccount[p.slot]++
+		}
+		require.Len(t, perAccount, 4)
+		for s, n := range perAccount {
+			require.LessOrEqual(t, n, 18, s.account.name)
+		}
+	})
+}
+
+// A conversation of its own stays, though its account has more to do than the others.
+func TestConversationStaysOnABusyAccount(t *testing.T) {
+	m := poolOf(t, nil, 4, 10)
+	home := answersOf(t, m, gone(t, 1))
+	filled(t, home, 1)
+	require.NotSame(t, home, answersOf(t, m, conversing(t, 1)))
+	m.moved.note(gone(t, 1).conversation.key, home, home)
+	require.Same(t, home, answersOf(t, m, gone(t, 1)))
+	for i := range m.crowd {
+		require.Zero(t, m.crowd[i].Load())
 	}
 }

@@ -270,7 +270,7 @@ func (b *body) sniff(req *http.Request, c *call) {
 			beginning.member(members.Key, members.Value)
 		}
 	}
-	c.conversation = beginning.key()
+	c.conversation = beginning.conversation()
 }
 
 // modelName is a JSON string as a model's name; the usual ones cost nothing.

@@ -18,8 +18,7 @@ type call struct {
 	stream bool   // the body asks for a stream
 	known  bool   // model and stream are set: the body need not be read for them
 
-	// conversation is the key of what the call belongs to; 0: nothing.
-	conversation uint64
+	conversation conversation
 
 	entered bool
 	body    body
@@ -47,6 +46,11 @@ type call struct {
 	alias    string    // its own name of the model; empty: the same
 
 	fellBack bool // model is not the one that was asked for
+
+	// Set by the waiting room: a call that finds no room would be kept. And by the
+	// pool: until when it waits for the account that has its conversation.
+	canWait  bool
+	patience time.Time
 
 	// Set by the pool for the attempt under way.
 	account string
@@ -119,7 +123,7 @@ func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error
 		c.body.sniff(own, c)
 	}
 	if named := namedConversation(c.Context); named != 0 {
-		c.conversation = named
+		c.conversation.key = named
 	}
 	return c, own, true, nil
 }

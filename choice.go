@@ -28,6 +28,7 @@ func (f StrategyFunc) Choose(candidates []Candidate) int { return f(candidates) 
 type Candidate struct {
 	slot *slot
 	home bool
+	own  bool // home, and the call would be the poorer elsewhere
 }
 
 // Account is the account's name.

@@ -19,11 +19,17 @@ func ContextWithConversation(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, conversationKey{}, name)
 }
 
-// beginning collects what names a conversation, out of a request's members. Its
-// value is the same in every process.
+// conversation is what a call belongs to.
+type conversation struct {
+	key    uint64 // the same in every process; 0: it belongs to none
+	goesOn bool   // the request has more than its beginning, which an account may have in its cache
+}
+
+// beginning collects what names a conversation, out of a request's members.
 type beginning struct {
-	sum uint32
-	any bool // there is a message
+	sum    uint32
+	any    bool // there is a message
+	goesOn bool // and something after the user's first
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -67,6 +73,7 @@ func (b *beginning) messages(value []byte) {
 			}
 		}
 		if users {
+			b.goesOn = e.More()
 			return
 		}
 	}
@@ -89,12 +96,11 @@ func (b *beginning) content(value []byte) {
 	}
 }
 
-// key is the conversation's; 0 if there is none.
-func (b *beginning) key() uint64 {
+func (b *beginning) conversation() conversation {
 	if !b.any {
-		return 0
+		return conversation{}
 	}
-	return mix(uint64(b.sum)) | 1
+	return conversation{mix(uint64(b.sum)) | 1, b.goesOn}
 }
 
 // namedConversation is the key of the conversation that the context names; 0
@@ -107,11 +113,11 @@ func namedConversation(ctx context.Context) uint64 {
 	return mix(uint64(crc32.Checksum([]byte(name), castagnoli))) | 1
 }
 
-// conversationOf is the key of a whole request body's conversation.
-func conversationOf(body []byte) uint64 {
+// conversationOf is the conversation of a whole request body.
+func conversationOf(body []byte) conversation {
 	var b beginning
 	for m := jsonscan.Members(body); m.Next(); {
 		b.member(m.Key, m.Value)
 	}
-	return b.key()
+	return b.conversation()
 }

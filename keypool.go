@@ -77,6 +77,7 @@ type Pool struct {
 	models   byModel[*modelPool]
 	strategy Strategy
 	homing   bool // the strategy may ask for a conversation's account
+	patient  bool // and have a call wait for it
 
 	prefix    string // of the names given by default; empty: "account-"
 	auth      Auth
@@ -104,6 +105,8 @@ func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 	p.strategy, p.homing = s, true
 	p.byName, p.byKey = map[string]*account{}, map[string]*account{}
 	switch s.(type) {
+	case Affinity, *Affinity:
+		p.patient = true
 	case RoundRobin, LeastLoaded:
 		p.homing = false
 	}
@@ -395,6 +398,7 @@ type modelPool struct {
 	lane   lane
 	back   lane // calls that no account can take, and that wait for another endpoint as well
 	moved  moves
+	crowd  crowd
 	pace   pace
 }
 
@@ -463,24 +467,33 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 		m.thawDue(now)
 	}
 	b := m.bench.Load()
-	var first *slot // where the call's conversation begins; nil: no matter
-	if m.pool.homing && c.conversation != 0 && len(b.slots) > 1 {
-		first = b.slots[b.begins().first(c.conversation)]
+	key := c.conversation.key
+	var first, own *slot // where the call's conversation begins, and which has more of it; nil: no matter
+	if m.pool.homing && key != 0 && len(b.slots) > 1 {
+		first = b.slots[b.begins().first(key)]
+		if own = m.own(c, first); own != nil && !slices.Contains(except, own) {
+			if wait := m.waitFor(own, c, now); wait != nil {
+				return nil, wait
+			}
+		}
 	}
 	for range len(b.slots) + 1 {
-		s := m.choose(c, b, first, except)
+		s := m.choose(c, b, first, own, except)
 		if s == nil || m.betterToWait(b, s) {
 			break
 		}
 		if p := s.take(c, requestBytes, now); p != nil {
-			m.lane.admitted(c)
+			c.letIn()
 			switch {
 			case first == nil:
+				return p, nil
 			case c.of == nil:
-				m.moved.note(c.conversation, first, s)
+				m.moved.note(key, first, s)
 			default:
-				c.move = move{&m.moved, c.conversation, first, s}
+				c.move = move{&m.moved, key, first, s}
 			}
+			p.conversation = key
+			m.crowd.at(key).Add(1)
 			return p, nil
 		}
 	}
@@ -510,11 +523,11 @@ func (m *modelPool) betterToWait(b *bench, s *slot) bool {
 }
 
 // choose has the strategy choose among ready slots; nil if there is none.
-func (m *modelPool) choose(c *call, b *bench, first *slot, except []*slot) *slot {
+func (m *modelPool) choose(c *call, b *bench, first, own *slot, except []*slot) *slot {
 	list := m.ready(c.candidates[:0], b, except)
 	if first != nil {
-		if home := m.home(b, c.conversation, first); home != nil && !slices.Contains(except, home) {
-			list = withHome(list, home)
+		if home := m.home(b, c.conversation.key, first); home != nil && !slices.Contains(except, home) {
+			list = withHome(list, Candidate{slot: home, home: true, own: home == own})
 		}
 	}
 	switch len(list) {
@@ -531,14 +544,14 @@ func (m *modelPool) choose(c *call, b *bench, first *slot, except []*slot) *slot
 }
 
 // withHome marks the candidate that is the conversation's home, or adds it.
-func withHome(list []Candidate, home *slot) []Candidate {
+func withHome(list []Candidate, home Candidate) []Candidate {
 	for i := range list {
-		if list[i].slot == home {
-			list[i].home = true
+		if list[i].slot == home.slot {
+			list[i] = home
 			return list
 		}
 	}
-	return append(list, Candidate{slot: home, home: true})
+	return append(list, home)
 }
 
 // ready appends ready slots to list, from the one whose turn it is.

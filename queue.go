@@ -88,6 +88,7 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	}
 	var waited time.Duration
 	for {
+		c.canWait = q.length.Load() < int64(q.policy.Load().MaxLength)
 		resp, err := next.RoundTrip(req)
 		full, ok := err.(*noRoom)
 		if !ok && err != nil && q.policy.Load().Outages {

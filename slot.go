@@ -51,6 +51,7 @@ type slot struct {
 	place    atomic.Int32 // on the bench; written under mu
 
 	ledger ledger
+	lane   lane // calls that wait for this account, whose conversations it has in its cache
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -77,6 +78,7 @@ type slot struct {
 
 func newSlot(m *modelPool, a *account) *slot {
 	s := &slot{model: m, account: a, max: a.max, patience: 1}
+	s.lane.unsteady = true // most calls never stand in it
 	limit := a.max
 	if limit == 0 {
 		s.ramp = rampStart
@@ -128,6 +130,8 @@ type permit struct {
 	epoch uint64
 	trial bool
 	told  int // the limit that a 429's text told; 0: none
+
+	conversation uint64 // that counts in the crowd; 0: none
 
 	takenAt   time.Time
 	firstData time.Duration // of a stream
@@ -354,6 +358,10 @@ func (p *permit) finish(c *call, v verdict) {
 	if cooled > 0 {
 		c.watch.cooldown(CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
 	}
+	if p.conversation != 0 {
+		s.model.crowd.at(p.conversation).Add(-1)
+	}
+	s.lane.room()
 	s.model.lane.room()
 }
 

@@ -68,6 +68,10 @@ type walk struct {
 	err  error
 }
 
+// More reports whether another member or element seems to follow. It is told by
+// the comma: whether there is one, and whole, only Next finds out.
+func (w *walk) More() bool { return w.more }
+
 // Rest is what follows the closing bracket, once the walk has come to it.
 func (w *walk) Rest() []byte { return w.data[w.pos:] }
 

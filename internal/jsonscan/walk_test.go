@@ -71,3 +71,14 @@ func TestGetFollowsKeys(t *testing.T) {
 	_, ok = Get(nil, "a")
 	require.False(t, ok)
 }
+
+func TestMoreIsToldBeforeTheNext(t *testing.T) {
+	e := Elements([]byte(`[1, 2 , {} ]`))
+	var more []bool
+	for e.Next() {
+		more = append(more, e.More())
+	}
+	require.Equal(t, []bool{true, true, false}, more)
+	e = Elements([]byte(`[]`))
+	require.False(t, e.More())
+}
