@@ -46,10 +46,13 @@ constructor, works alone, and knows nothing of its neighbours:
 	origin    NewOrigin     only the endpoint's own origin gets a key
 	observe   NewObserve    one record a call, for hooks and logs
 	…         WithMiddleware, the caller's own layers
+	cache     NewCache      what was answered before; equal calls in flight (off by default)
 	resume    NewResume     an answer that broke goes on (off by default)
+	fallback  NewFallback   another model in place of one that cannot answer (off by default)
 	retry     NewRetry      which outcomes are tried again, when, how often
 	hedge     NewHedge      a second attempt beside one that is late; only WithHedging
 	queue     NewQueue      the waiting room, the only place where calls wait for room
+	route     NewRoute      which endpoint; each has its own breaker, pool, rate, meter, guard
 	breaker   NewBreaker    leaves an endpoint alone that fails
 	limit     NewLimit      calls in flight over everything
 	pool      Pool          which account and key, by a Strategy; learned limits; failover

@@ -2,7 +2,8 @@ package deepseektest
 
 import "maps"
 
-// A Model is one model that a Server offers.
+// A Model is one model that a Server offers. Numbers that are zero are those of
+// deepseek-flash, but for the prices.
 type Model struct {
 	// ID is the name in requests and responses.
 	ID string

@@ -1,6 +1,9 @@
 package deepseektest
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // An Option configures a Server.
 type Option interface{ apply(*config) }
@@ -42,7 +45,15 @@ func WithAccount(a Account) Option {
 
 // WithModels replaces the models on offer. The default is DefaultModels.
 func WithModels(models ...Model) Option {
-	return option(func(c *config) { c.models = models })
+	usual := DefaultModels()[0]
+	all := make([]Model, len(models))
+	for i, m := range models {
+		m.Context = cmp.Or(m.Context, usual.Context)
+		m.MaxOutput = cmp.Or(m.MaxOutput, usual.MaxOutput)
+		m.Concurrency = cmp.Or(m.Concurrency, usual.Concurrency)
+		all[i] = m
+	}
+	return option(func(c *config) { c.models = all })
 }
 
 // A Pace says how long the parts of an answer take. The zero value is the
