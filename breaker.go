@@ -28,7 +28,7 @@ import (
 //	half-open   Probes calls pass; the rest are refused. One that fails: open. All
 //	            succeed (a stream at its first data): recovering. One that is not
 //	            heard of for OpenFor is replaced by another.
-//	recovering  2·Probes calls may be on their way, and two more for every success;
+//	recovering  4·Probes calls may be on their way, and two more for every success;
 //	            the rest wait for room. A failure halves that. Soon all pass: closed.
 //
 // The zero value is the default.
@@ -333,7 +333,7 @@ func (k *circuit) probed(o outcome) *BreakerEvent {
 		return k.open()
 	case isSuccess(o):
 		if k.proven++; k.proven >= k.breaker.policy.Probes {
-			k.window, k.onTheWay = 2*k.breaker.policy.Probes, 0
+			k.window, k.onTheWay = 4*k.breaker.policy.Probes, 0
 			return k.to(BreakerRecovering)
 		}
 	}

@@ -187,9 +187,9 @@ func TestBreakerHalfOpenAdmitsFewThenRecoversGradually(t *testing.T) {
 		require.Equal(t, BreakerRecovering, k.state)
 		burst(100)
 		onTheWay := len(base.seen()) - 3
-		require.Equal(t, 4, onTheWay)
-		require.EqualValues(t, 96, room.length.Load(), "the rest wait")
-		for round, most := 0, 12; k.state == BreakerRecovering && round < 10; round, most = round+1, most*3 {
+		require.Equal(t, 8, onTheWay)
+		require.EqualValues(t, 92, room.length.Load(), "the rest wait")
+		for round, most := 0, 24; k.state == BreakerRecovering && round < 10; round, most = round+1, most*3 {
 			times(onTheWay, func() { base.release(nil) })
 			synctest.Wait()
 			base.mu.Lock()
