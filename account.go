@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -201,7 +202,7 @@ func (a *account) keyAside(c *call, k *apiKey, o outcome, now time.Time) {
 	}
 	was, _ := k.state(now)
 	if later(until, now.Add(e.For).UnixNano()) && was != e.State {
-		c.watch.cooldown(e)
+		c.watch.cooldown(c.Context, e)
 	}
 }
 
@@ -219,7 +220,7 @@ func (a *account) ranOut(c *call, now time.Time) {
 	was, _ := a.state(now)
 	a.trial.Store(1) // to begin once the time is over
 	if later(&a.brokeUntil, now.Add(accountOffFor).UnixNano()) && was != StateOutOfBalance {
-		c.watch.cooldown(CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: "402", For: accountOffFor})
+		c.watch.cooldown(c.Context, CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: "402", For: accountOffFor})
 	}
 	if !a.pool.noBalance {
 		lower(&a.pool.checkAt, a.checkAt.Load())
@@ -227,12 +228,12 @@ func (a *account) ranOut(c *call, now time.Time) {
 }
 
 // refilled takes the account back: it has money.
-func (a *account) refilled(w watchers, cause string) {
+func (a *account) refilled(ctx context.Context, w watchers, cause string) {
 	if a.brokeUntil.Swap(0) == 0 && a.trial.Load() == 0 {
 		return
 	}
 	a.trial.Store(0)
-	w.cooldown(CooldownEvent{Account: a.name, State: StateActive, Cause: cause})
+	w.cooldown(ctx, CooldownEvent{Account: a.name, State: StateActive, Cause: cause})
 	a.back()
 }
 

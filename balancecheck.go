@@ -118,7 +118,7 @@ func (a *account) hasMoney(ctx context.Context, w watchers, next http.RoundTripp
 	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&balance) != nil || !balance.Available {
 		return false
 	}
-	a.refilled(w, "balance")
+	a.refilled(ctx, w, "balance")
 	return true
 }
 

@@ -258,7 +258,7 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 		k.letIn++
 		return ticket{k.generation, k.letIn, now}, nil
 	}()
-	c.watch.breaker(change)
+	c.watch.breaker(c.Context, change)
 	return t, err
 }
 
@@ -296,7 +296,7 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 	if perhaps {
 		k.lane.room()
 	}
-	c.watch.breaker(change)
+	c.watch.breaker(c.Context, change)
 }
 
 // finish takes in that a stream, judged a success at its first data, has ended.
@@ -319,7 +319,7 @@ func (k *circuit) finish(c *call, v verdict) {
 	if change != nil {
 		k.lane.room()
 	}
-	c.watch.breaker(change)
+	c.watch.breaker(c.Context, change)
 }
 
 // isSuccess and isFailure: the rest counts for nothing.

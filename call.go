@@ -256,8 +256,9 @@ func (c *call) enlist(a Attempt) (place int) {
 	return len(c.attempts) - 1
 }
 
-// ended completes the attempt at place i and tells the observers of it.
-func (c *call) ended(i int, resp *http.Response, err error, took time.Duration) {
+// ended completes the attempt at place i, which was made in ctx, and tells the
+// observers of it.
+func (c *call) ended(ctx context.Context, i int, resp *http.Response, err error, took time.Duration) {
 	lost := c.race.ended(c, resp, err, took)
 	if lost && err == nil {
 		err = errLost
@@ -271,7 +272,14 @@ func (c *call) ended(i int, resp *http.Response, err error, took time.Duration) 
 	}
 	copied := *a
 	w.mu.Unlock()
-	c.watch.attempt(c, copied)
+	c.watch.attempt(ctx, c, copied)
+}
+
+// attempt is the attempt at place i as it is now.
+func (c *call) attempt(i int) Attempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attempts[i]
 }
 
 // sent is how many attempts were begun so far for this call.

@@ -152,7 +152,10 @@ func (m *Meter) do(next http.RoundTripper, c *call, req *http.Request) (*http.Re
 	if b.meter != nil { // taken by an earlier attempt, which may not be over yet
 		b = new(bill)
 	}
-	*b = bill{meter: m, ledger: c.ledger, model: c.hostModel(), foreign: !c.atDeepSeek(), size: req.ContentLength, generation: isGeneration(req.URL.Path)}
+	*b = bill{meter: m, ledger: c.ledger, account: c.account, model: c.hostModel(), foreign: !c.atDeepSeek(), size: req.ContentLength, generation: isGeneration(req.URL.Path)}
+	if c.endpoint != nil {
+		b.endpoint = c.endpoint.label
+	}
 	return through(next, req, c, b)
 }
 
@@ -163,6 +166,8 @@ type bill struct {
 	tally  *tally
 	at     time.Time
 
+	endpoint   string // as in the trail
+	account    string
 	model      string // as the endpoint calls it
 	foreign    bool   // the endpoint is not DeepSeek itself
 	size       int64  // of the request, bytes
@@ -206,4 +211,13 @@ func (b *bill) finish(c *call, v verdict) {
 		b.ledger.add(s)
 	}
 	c.charge(Cost{Amount: s.Amount, Currency: b.meter.tariff.currency, Saved: s.Saved, Estimated: u.estimated, Unpriced: !known})
+	if c.watch.wantCharges() {
+		e := ChargeEvent{
+			Context: c.Context, Endpoint: b.endpoint, Account: b.account, Model: b.model,
+			Usage: u.Usage, Estimated: u.estimated, Peak: known && b.meter.tariff.isPeak(b.at), Unpriced: !known,
+			Saved: s.Saved, Currency: b.meter.tariff.currency,
+		}
+		e.CacheHit, e.CacheMiss, e.Output = rate.parts(&u.Usage)
+		c.watch.charge(e)
+	}
 }

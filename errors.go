@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -520,7 +521,12 @@ type Attempt struct {
 }
 
 // String is such as "main#1f3a 503 in 0.21s" or "hedge on spare#77b0 200 in 1.10s".
-func (a Attempt) String() string {
+func (a Attempt) String() string { return a.text(error.Error) }
+
+// LogValue is String, for log/slog, with errors as [LogText] tells them.
+func (a Attempt) LogValue() slog.Value { return slog.StringValue(a.text(LogText)) }
+
+func (a Attempt) text(tell func(error) string) string {
 	var b strings.Builder
 	if a.Hedge {
 		b.WriteString("hedge on ")
@@ -540,7 +546,7 @@ func (a Attempt) String() string {
 	}
 	switch {
 	case a.Err != nil:
-		cause := strings.TrimPrefix(a.Err.Error(), "deepseek: ")
+		cause := strings.TrimPrefix(tell(a.Err), "deepseek: ")
 		if a.Status != 0 {
 			cause = strconv.Itoa(a.Status) + " " + cause
 		}
@@ -553,7 +559,7 @@ func (a Attempt) String() string {
 		b.WriteString(", continuing")
 	}
 	if a.Broke != nil {
-		b.WriteString(", then " + strings.TrimPrefix(a.Broke.Error(), "deepseek: "))
+		b.WriteString(", then " + strings.TrimPrefix(tell(a.Broke), "deepseek: "))
 	}
 	return b.String()
 }
@@ -563,7 +569,12 @@ type Attempts []Attempt
 
 // String is one line for a log, such as
 // "3 attempts: main#1f3a 503 in 0.21s; waited 0.40s; main#1f3a 503 in 0.20s; spare#77b0 200 in 1.10s".
-func (as Attempts) String() string {
+func (as Attempts) String() string { return as.text(error.Error) }
+
+// LogValue is String, for log/slog, with errors as [LogText] tells them.
+func (as Attempts) LogValue() slog.Value { return slog.StringValue(as.text(LogText)) }
+
+func (as Attempts) text(tell func(error) string) string {
 	if len(as) == 0 {
 		return "0 attempts"
 	}
@@ -580,7 +591,7 @@ func (as Attempts) String() string {
 		if a.Wait > 0 {
 			b.WriteString("waited " + seconds(a.Wait) + "; ")
 		}
-		b.WriteString(a.String())
+		b.WriteString(a.text(tell))
 	}
 	return b.String()
 }

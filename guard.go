@@ -58,10 +58,11 @@ type watched struct {
 
 func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *http.Response, err error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	w := &watched{c: c, attempt: ctx}
+	w := &watched{c: c}
 	w.begin(g.limits, c.tempo, cancel)
 	c.counting(&w.tally)
 	place := c.began(cancel)
+	w.attempt = c.watch.attemptContext(ctx, c, req.URL.Host, place)
 
 	handedUp := false
 	defer func() { // also when next panics
@@ -69,7 +70,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 			w.over()
 		}
 	}()
-	own := req.WithContext(ctx)
+	own := req.WithContext(w.attempt)
 	if own.Header.Get("Accept-Encoding") != "" {
 		// What is compressed cannot be watched. Without this the base may still
 		// ask for compression by itself, and then undoes it by itself.
@@ -83,7 +84,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 		w.responseBegan()
 		handedUp, err = g.examine(w, own, resp)
 	}
-	c.ended(place, resp, err, time.Since(w.start))
+	c.ended(w.attempt, place, resp, err, time.Since(w.start))
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,11 @@
 package deepseek
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -13,6 +15,14 @@ import (
 // its own), so they must be quick, must not block, and must be safe for concurrent
 // use. They may call Stats.
 type Observer struct {
+	// CallContext returns the context that a call goes on in, which its later events
+	// and its requests carry: the event's own, with values added, such as a trace's
+	// span. It is asked before CallStart is told. Nil stands for the event's own.
+	CallContext func(CallStartEvent) context.Context
+	// AttemptContext returns the context of one attempt, which its request and its
+	// AttemptEvent carry, as CallContext does that of the call. It is asked when the
+	// attempt is about to be sent.
+	AttemptContext func(AttemptStartEvent) context.Context
 	// CallStart: a call enters the transport.
 	CallStart func(CallStartEvent)
 	// CallEnd: a call is over; for a stream when it was read to its end, broke,
@@ -20,6 +30,9 @@ type Observer struct {
 	CallEnd func(CallEndEvent)
 	// Attempt: an attempt has brought its first data, its whole answer, or failed.
 	Attempt func(AttemptEvent)
+	// Charge: what an attempt has cost is known, some of it perhaps by estimate. An
+	// attempt that cost nothing has none.
+	Charge func(ChargeEvent)
 	// Wait: a call waits before its next attempt, or has waited for room.
 	Wait func(WaitEvent)
 	// Resume: an answer that broke is about to be continued, or is not.
@@ -38,7 +51,7 @@ type Observer struct {
 
 // CallStartEvent is the beginning of a call.
 type CallStartEvent struct {
-	Context context.Context // the caller's
+	Context context.Context // the caller's, or what an observer has made of it
 	Method  string
 	Path    string
 	Model   string // empty if the body names none
@@ -59,11 +72,40 @@ type CallEndEvent struct {
 	Cancelled bool // the caller gave up, or closed a stream before its end
 }
 
+// AttemptStartEvent is the beginning of an attempt.
+type AttemptStartEvent struct {
+	Context context.Context // of the attempt so far: the call's, and it ends with the attempt
+	Model   string
+	Host    string // where it is sent to, with the port if the URL names one
+	Attempt        // without what comes of it
+}
+
 // AttemptEvent is one attempt of a call.
 type AttemptEvent struct {
-	Context context.Context
+	Context context.Context // the attempt's, with what an observer has put into it; it may have ended
 	Model   string
+	Stream  bool // the request asks for a stream
 	Attempt
+}
+
+// ChargeEvent is what an attempt has cost. The sum of all is [Stats.Spend].
+type ChargeEvent struct {
+	Context  context.Context // the call's
+	Endpoint string          // as in [Attempt]
+	Account  string
+	Model    string // by the endpoint's own name, as in [Attempt]
+	// Usage is what the answer told, without its Extra, or what it is thought to have
+	// been.
+	Usage     Usage
+	Estimated bool
+	// Peak: the price was that of the peak hours. Unpriced: it is not known, and the
+	// amounts are 0.
+	Peak, Unpriced bool
+	// The amounts are for the prompt's tokens that were in the context cache, for the
+	// others, and for the answer's. Saved is what the first of these would have cost
+	// more as the second.
+	CacheHit, CacheMiss, Output, Saved Money
+	Currency                           string
 }
 
 // WaitEvent is a wait of a call.
@@ -93,6 +135,7 @@ type FallbackEvent struct {
 
 // CooldownEvent is an account or key that is put aside or comes back.
 type CooldownEvent struct {
+	Context context.Context // of the call in whose course it happened
 	Account string
 	Key     string // fingerprint; empty if it is the whole account
 	Model   string // empty if it is all models
@@ -103,6 +146,7 @@ type CooldownEvent struct {
 
 // LimitEvent is a change of a learned limit.
 type LimitEvent struct {
+	Context  context.Context // as that of CooldownEvent
 	Account  string
 	Model    string
 	From, To int
@@ -111,6 +155,7 @@ type LimitEvent struct {
 
 // BreakerEvent is a change of a circuit's state.
 type BreakerEvent struct {
+	Context  context.Context // as that of CooldownEvent
 	Endpoint string
 	Model    string
 	From, To BreakerState
@@ -126,7 +171,8 @@ type StoreErrorEvent struct {
 }
 
 // NewObserve returns the layer that tells observers of calls. What the layers
-// below it have to tell reaches them through it.
+// below it have to tell reaches them through it. It belongs above those that make
+// attempts.
 func NewObserve(observers ...Observer) Middleware {
 	w := watchers(observers)
 	return layer(func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
@@ -141,9 +187,18 @@ func (w watchers) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 	if len(w) == 0 {
 		return next.RoundTrip(req)
 	}
+	outermost := c.watch == nil
 	c.watch = append(c.watch, w...)
 	began := time.Now()
 	start := CallStartEvent{Context: c.Context, Method: req.Method, Path: req.URL.Path, Model: c.model, Stream: c.stream}
+	if outermost { // below, attempts may be using it already
+		for i := range w {
+			if w[i].CallContext != nil {
+				start.Context = cmp.Or(w[i].CallContext(start), start.Context)
+			}
+		}
+		c.Context = start.Context
+	}
 	for i := range w {
 		if w[i].CallStart != nil {
 			w[i].CallStart(start)
@@ -196,10 +251,35 @@ func (o *observation) finish(c *call, v verdict) {
 	}
 }
 
-func (w watchers) attempt(c *call, a Attempt) {
+// attemptContext is the context that an attempt is made in, of which ctx is the
+// beginning.
+func (w watchers) attemptContext(ctx context.Context, c *call, host string, place int) context.Context {
+	for i := range w {
+		if w[i].AttemptContext != nil {
+			e := AttemptStartEvent{Context: ctx, Model: c.model, Host: host, Attempt: c.owner().attempt(place)}
+			ctx = cmp.Or(w[i].AttemptContext(e), ctx)
+		}
+	}
+	return ctx
+}
+
+func (w watchers) attempt(ctx context.Context, c *call, a Attempt) {
 	for i := range w {
 		if w[i].Attempt != nil {
-			w[i].Attempt(AttemptEvent{Context: c.Context, Model: c.model, Attempt: a})
+			w[i].Attempt(AttemptEvent{Context: ctx, Model: c.model, Stream: c.stream, Attempt: a})
+		}
+	}
+}
+
+// wantCharges reports whether anybody is to be told of charges.
+func (w watchers) wantCharges() bool {
+	return slices.ContainsFunc(w, func(o Observer) bool { return o.Charge != nil })
+}
+
+func (w watchers) charge(e ChargeEvent) {
+	for i := range w {
+		if w[i].Charge != nil {
+			w[i].Charge(e)
 		}
 	}
 }
@@ -228,7 +308,8 @@ func (w watchers) fallback(c *call, from string, v verdict) {
 	}
 }
 
-func (w watchers) cooldown(e CooldownEvent) {
+func (w watchers) cooldown(ctx context.Context, e CooldownEvent) {
+	e.Context = ctx
 	for i := range w {
 		if w[i].Cooldown != nil {
 			w[i].Cooldown(e)
@@ -236,21 +317,20 @@ func (w watchers) cooldown(e CooldownEvent) {
 	}
 }
 
-func (w watchers) limit(e *LimitEvent) {
-	if e == nil {
-		return
-	}
+func (w watchers) limit(ctx context.Context, e LimitEvent) {
+	e.Context = ctx
 	for i := range w {
 		if w[i].Limit != nil {
-			w[i].Limit(*e)
+			w[i].Limit(e)
 		}
 	}
 }
 
-func (w watchers) breaker(e *BreakerEvent) {
+func (w watchers) breaker(ctx context.Context, e *BreakerEvent) {
 	if e == nil {
 		return
 	}
+	e.Context = ctx
 	for i := range w {
 		if w[i].Breaker != nil {
 			w[i].Breaker(*e)
@@ -289,10 +369,10 @@ func LogObserver(l *slog.Logger) Observer {
 			attrs := []slog.Attr{
 				slog.String("path", e.Path), slog.String("model", e.Model), slog.Int("status", e.Status),
 				slog.Duration("first_data", e.FirstData), slog.Duration("duration", e.Duration),
-				slog.String("trail", e.Attempts.String()),
+				slog.Any("trail", e.Attempts),
 			}
 			if e.Err != nil {
-				attrs = append(attrs, slog.String("error", e.Err.Error()))
+				attrs = append(attrs, slog.String("error", LogText(e.Err)))
 			}
 			if e.Cache != "" {
 				attrs = append(attrs, slog.String("cache", string(e.Cache)))
@@ -316,7 +396,7 @@ func LogObserver(l *slog.Logger) Observer {
 				level = slog.LevelInfo
 			}
 			if l.Enabled(e.Context, level) {
-				l.LogAttrs(e.Context, level, "attempt", slog.String("model", e.Model), slog.String("outcome", e.Attempt.String()),
+				l.LogAttrs(e.Context, level, "attempt", slog.String("model", e.Model), slog.Any("outcome", e.Attempt),
 					slog.String("trace_id", e.TraceID))
 			}
 		},
@@ -328,9 +408,9 @@ func LogObserver(l *slog.Logger) Observer {
 			if !l.Enabled(e.Context, level) {
 				return
 			}
-			attrs := []slog.Attr{slog.String("model", e.Model), slog.String("cause", e.Cause.Error()), slog.Int("kept", e.Kept)}
+			attrs := []slog.Attr{slog.String("model", e.Model), slog.String("cause", LogText(e.Cause)), slog.Int("kept", e.Kept)}
 			if e.Refused != nil {
-				attrs = append(attrs, slog.String("refused", e.Refused.Error()))
+				attrs = append(attrs, slog.String("refused", LogText(e.Refused)))
 			} else {
 				attrs = append(attrs, slog.Int("attempt", e.Attempt))
 			}
@@ -345,7 +425,7 @@ func LogObserver(l *slog.Logger) Observer {
 			if e.State == StateActive {
 				level = slog.LevelInfo
 			}
-			l.LogAttrs(context.Background(), level, "account state", slog.String("account", e.Account), slog.String("key", e.Key),
+			l.LogAttrs(e.Context, level, "account state", slog.String("account", e.Account), slog.String("key", e.Key),
 				slog.String("model", e.Model), slog.String("state", string(e.State)), slog.String("cause", e.Cause), slog.Duration("for", e.For))
 		},
 		Limit: func(e LimitEvent) {
@@ -353,7 +433,7 @@ func LogObserver(l *slog.Logger) Observer {
 			if e.To < e.From {
 				level = slog.LevelInfo
 			}
-			l.LogAttrs(context.Background(), level, "learned limit", slog.String("account", e.Account), slog.String("model", e.Model),
+			l.LogAttrs(e.Context, level, "learned limit", slog.String("account", e.Account), slog.String("model", e.Model),
 				slog.Int("from", e.From), slog.Int("to", e.To), slog.Int("in_flight", e.InFlight))
 		},
 		Breaker: func(e BreakerEvent) {
@@ -361,11 +441,11 @@ func LogObserver(l *slog.Logger) Observer {
 			if e.To == BreakerOpen {
 				level = slog.LevelWarn
 			}
-			l.LogAttrs(context.Background(), level, "breaker", slog.String("endpoint", e.Endpoint), slog.String("model", e.Model),
+			l.LogAttrs(e.Context, level, "breaker", slog.String("endpoint", e.Endpoint), slog.String("model", e.Model),
 				slog.String("from", string(e.From)), slog.String("to", string(e.To)), slog.Duration("open_for", e.OpenFor))
 		},
 		StoreError: func(e StoreErrorEvent) {
-			l.LogAttrs(e.Context, slog.LevelWarn, "response cache's store failed", slog.String("op", e.Op), slog.String("error", e.Err.Error()))
+			l.LogAttrs(e.Context, slog.LevelWarn, "response cache's store failed", slog.String("op", e.Op), slog.String("error", LogText(e.Err)))
 		},
 	}
 }

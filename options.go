@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -260,18 +261,29 @@ func WithTransport(rt http.RoundTripper) Option {
 }
 
 // WithMiddleware adds layers of the caller's own around a whole call, outside
-// of retry; the first is the outermost. To wrap single attempts, wrap what is
-// given to [WithTransport].
+// of retry; the first is the outermost. Default: none.
 func WithMiddleware(layers ...Middleware) Option {
-	return optionFunc(func(c *config) error {
-		for i, m := range layers {
-			if m == nil {
-				return badConfig("Middleware", i, "is nil")
-			}
-		}
-		c.middleware = append(c.middleware, layers...)
-		return nil
+	return optionFunc(func(c *config) (err error) {
+		c.middleware, err = addLayers("Middleware", c.middleware, layers)
+		return err
 	})
+}
+
+// WithAttemptMiddleware adds layers of the caller's own around each attempt, next
+// to what requests are sent with; the first is the outermost. They see the request
+// as it is sent, with the key, and the response as it comes. Default: none.
+func WithAttemptMiddleware(layers ...Middleware) Option {
+	return optionFunc(func(c *config) (err error) {
+		c.attemptLayers, err = addLayers("AttemptMiddleware", c.attemptLayers, layers)
+		return err
+	})
+}
+
+func addLayers(field string, to, layers []Middleware) ([]Middleware, error) {
+	if i := slices.IndexFunc(layers, func(m Middleware) bool { return m == nil }); i >= 0 {
+		return to, badConfig(field, i, "is nil")
+	}
+	return append(to, layers...), nil
 }
 
 // config is what the options say.
@@ -299,6 +311,7 @@ type config struct {
 	observers      watchers
 	base           http.RoundTripper
 	middleware     []Middleware
+	attemptLayers  []Middleware
 }
 
 func newConfig(opts []Option) (*config, error) {

@@ -149,9 +149,13 @@ func (p Price) rate(field string) (tokenRate, error) {
 
 // of is the price of some tokens, and what the context cache has saved of it.
 func (r tokenRate) of(u *Usage) (amount, saved Money) {
-	hit := priceOf(u.PromptCacheHitTokens, r.hit)
-	amount = hit + priceOf(u.PromptCacheMissTokens, r.miss) + priceOf(u.CompletionTokens, r.output)
-	return amount, priceOf(u.PromptCacheHitTokens, r.miss) - hit
+	hit, miss, output := r.parts(u)
+	return hit + miss + output, priceOf(u.PromptCacheHitTokens, r.miss) - hit
+}
+
+// parts are what the price consists of.
+func (r tokenRate) parts(u *Usage) (hit, miss, output Money) {
+	return priceOf(u.PromptCacheHitTokens, r.hit), priceOf(u.PromptCacheMissTokens, r.miss), priceOf(u.CompletionTokens, r.output)
 }
 
 // priceOf rounds half up. No tokens and rate within their limits overflow it.

@@ -286,7 +286,7 @@ func (p *permit) response(c *call, resp *http.Response, v verdict) {
 		}
 		p.key.worked()
 		if p.trial {
-			a.refilled(c.watch, "trial")
+			a.refilled(c.Context, c.watch, "trial")
 		}
 	}
 }
@@ -353,10 +353,10 @@ func (p *permit) finish(c *call, v verdict) {
 		}
 	}
 	if to != from {
-		c.watch.limit(&LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
+		c.watch.limit(c.Context, LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
 	}
 	if cooled > 0 {
-		c.watch.cooldown(CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
+		c.watch.cooldown(c.Context, CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
 	}
 	if p.conversation != 0 {
 		s.model.crowd.at(p.conversation).Add(-1)

@@ -164,7 +164,7 @@ func (t *Transport) assemble() {
 		}
 		chain = append(chain, newRoute(t.endpoints, below))
 	}
-	t.chain = Chain(chain...)(t.base)
+	t.chain = Chain(append(chain, c.attemptLayers...)...)(t.base)
 }
 
 // newEndpoints makes the endpoints, each with its accounts and breaker.
