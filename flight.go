@@ -186,10 +186,6 @@ func (f *flight) land(why error) {
 func (f *flight) roundTrip(next http.RoundTripper, req *http.Request) {
 	resp, err := next.RoundTrip(req)
 	if err != nil {
-		var api *APIError
-		if errors.As(err, &api) && api.Attempts == nil {
-			api.Attempts = f.call.trail() // before it is in several hands
-		}
 		f.err = err
 		return
 	}

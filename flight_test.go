@@ -716,3 +716,14 @@ func TestSharingUnderStress(t *testing.T) {
 		require.Empty(t, tr.cache.flights)
 	})
 }
+
+// The error of a shared call that came inside a 200 can be told, though the last of
+// its attempts holds that very error.
+func TestFlightErrorInsideA200(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := jsonReply(`{"error":{"message":"overloaded","type":"server_error"}}`)
+		tr := transportOver(t, scripted(bad), WithCache(Cache{}), WithRetry(Retry{MaxAttempts: 3}))
+		_, err := tr.RoundTrip(postTo(t.Context(), "/chat/completions", smallRequest))
+		require.ErrorContains(t, err, "after 3 attempts")
+	})
+}
