@@ -397,7 +397,7 @@ func LogObserver(l *slog.Logger) Observer {
 			}
 			if l.Enabled(e.Context, level) {
 				l.LogAttrs(e.Context, level, "attempt", slog.String("model", e.Model), slog.Any("outcome", e.Attempt),
-					slog.String("trace_id", e.TraceID))
+					slog.String("ds_trace_id", e.TraceID))
 			}
 		},
 		Resume: func(e ResumeEvent) {

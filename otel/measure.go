@@ -175,6 +175,9 @@ func (t *Telemetry) callEnd(e deepseek.CallEndEvent) {
 	if k == nil { // it began where nobody was asked for a context
 		k = &track{Context: ctx, operation: operationOf(e.Path)}
 	}
+	if e.Err == nil && e.Cancelled { // while its answer was read, or before: the context knows which
+		e.Err = ctx.Err()
+	}
 	errType := errorType(e.Status, e.Err, e.Cancelled)
 	if e.Cache != "" {
 		t.cacheUses.Add(ctx, 1, t.ofLabels.of(labels{

@@ -132,8 +132,9 @@ func (g *gauges) account(o metric.Observer, a deepseek.AccountStats, names *mode
 			others = max(others, 0) + int64(m.InFlight)
 			continue
 		}
-		o.ObserveInt64(g.inFlight, int64(m.InFlight), with(semconv.GenAIRequestModel(model)))
-		o.ObserveInt64(g.limit, int64(m.Limit), with(semconv.GenAIRequestModel(model)))
+		named := with(appendName(nil, semconv.GenAIRequestModelKey, model)...)
+		o.ObserveInt64(g.inFlight, int64(m.InFlight), named)
+		o.ObserveInt64(g.limit, int64(m.Limit), named)
 	}
 	if others >= 0 {
 		o.ObserveInt64(g.inFlight, others, with(semconv.GenAIRequestModel(other)))
@@ -152,7 +153,7 @@ func (g *gauges) breakers(o metric.Observer, all []deepseek.BreakerStats, names 
 	}
 	for model, is := range now {
 		for _, state := range breakerStates {
-			o.ObserveInt64(g.circuit, one(state == is), metric.WithAttributes(endpoint, semconv.GenAIRequestModel(model), stateKey.String(string(state))))
+			o.ObserveInt64(g.circuit, one(state == is), metric.WithAttributes(appendName([]attribute.KeyValue{endpoint, stateKey.String(string(state))}, semconv.GenAIRequestModelKey, model)...))
 		}
 	}
 }
