@@ -211,6 +211,7 @@ type ClientStats struct {
 	Requests int // in the last minute; counted where they are limited
 	Tokens   int // in the last minute; counted where they are limited
 	Spent    deepseek.Money
+	Budget   float64 // for the calendar month; 0: no limit
 }
 
 func (c *client) stats(now time.Time) ClientStats {
@@ -218,5 +219,5 @@ func (c *client) stats(now time.Time) ClientStats {
 	defer c.mu.Unlock()
 	c.requests.advance(now)
 	c.tokens.advance(now)
-	return ClientStats{Name: c.name, InFlight: c.inFlight, Requests: c.requests.total, Tokens: c.tokens.total}
+	return ClientStats{Name: c.name, InFlight: c.inFlight, Requests: c.requests.total, Tokens: c.tokens.total, Budget: c.limits.BudgetPerMonth}
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/seawall-go/deepseek"
 )
 
@@ -27,6 +29,9 @@ type exchange struct {
 	relay   relay
 	visit   visit
 	problem *problem // that the gateway itself found
+
+	telemetry *telemetry // nil: none
+	span      trace.Span // nil: none
 
 	// The handler and, once it has begun, the call: the last to end writes the log.
 	parties atomic.Int32
@@ -192,6 +197,7 @@ func (x *exchange) done() {
 		x.visit.leave(now, &x.call)
 		x.state.ledger.add(x.who, x.call.Cost.Amount, now)
 	}
+	x.telemetry.end(x)
 	if x.state.Logger != nil {
 		x.log(x.state.Logger)
 	}
@@ -225,13 +231,13 @@ func (x *exchange) log(l *slog.Logger) {
 		attrs = append(attrs, slog.String("client", x.who))
 	}
 	if x.route.asks {
-		attrs = append(attrs, slog.String("model", x.model), slog.Bool("stream", x.stream))
+		attrs = append(attrs, slog.String("model", shortened(x.model)), slog.Bool("stream", x.stream))
 	}
 	if x.problem != nil {
 		attrs = append(attrs, slog.String("code", x.problem.code))
 	}
 	if len(x.call.Attempts) > 0 {
-		attrs = append(attrs, slog.Duration("first_data", x.call.FirstData), slog.String("trail", x.call.Attempts.String()))
+		attrs = append(attrs, slog.Duration("first_data", x.call.FirstData), slog.Any("trail", x.call.Attempts))
 	}
 	if u := x.call.Usage; u != nil {
 		attrs = append(attrs, slog.Int("prompt_tokens", u.PromptTokens), slog.Int("completion_tokens", u.CompletionTokens),
@@ -241,10 +247,13 @@ func (x *exchange) log(l *slog.Logger) {
 		attrs = append(attrs, slog.String("cost", x.call.Cost.String()))
 	}
 	if err != nil && msg == "failed" {
-		attrs = append(attrs, slog.String("error", err.Error()))
+		attrs = append(attrs, slog.String("error", deepseek.LogText(err)))
 	}
 	l.LogAttrs(x, level, msg, attrs...)
 }
+
+// shortened is what is told of a text that a client may make as long as it likes.
+func shortened(s string) string { return s[:min(len(s), 128)] }
 
 // newID is a name for an exchange, for logs and the X-Request-Id header.
 func newID(random uint64) string {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seawall-go/deepseek"
+	"github.com/seawall-go/deepseek/otel"
 )
 
 // Settings are what the gateway itself goes by; how calls are made is up to its
@@ -42,6 +43,8 @@ type Settings struct {
 	// Nothing of prompts or answers is ever in it, and no key. Default nil: nothing
 	// is logged.
 	Logger *slog.Logger
+	// Providers are what OpenTelemetry is told through. Default: it is told nothing.
+	Providers Providers
 }
 
 const defaultMaxRequest = 48 << 20
@@ -55,7 +58,7 @@ func (s Settings) withDefaults() (Settings, error) {
 	}
 	s.KeepAlive = s.KeepAlive.withDefaults()
 	if s.Logger != nil {
-		s.Logger = slog.New(named{s.Logger.Handler()})
+		s.Logger = slog.New(otel.NewLogHandler(named{s.Logger.Handler()}))
 	}
 	return s, nil
 }
@@ -63,9 +66,10 @@ func (s Settings) withDefaults() (Settings, error) {
 // Gateway is an [http.Handler] that serves DeepSeek's API through a
 // [deepseek.Transport]. It is safe for concurrent use.
 type Gateway struct {
-	state    atomic.Pointer[state]
-	ledger   *ledger
-	draining atomic.Bool
+	state     atomic.Pointer[state]
+	ledger    *ledger
+	telemetry *telemetry
+	draining  atomic.Bool
 
 	mu      sync.Mutex         // while settings change
 	clients map[string]*client // guarded by mu
@@ -94,17 +98,23 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 	if g.ledger, err = openLedger(s.State, s.Logger); err != nil {
 		return nil, err
 	}
-	t, err := deepseek.NewTransport(s.options(opts))
+	if g.telemetry, err = newTelemetry(s.Providers); err != nil {
+		return nil, err
+	}
+	t, err := deepseek.NewTransport(g.options(s, opts))
 	if err != nil {
 		return nil, err
 	}
-	return g, g.use(s, t)
+	if err := g.use(s, t); err != nil {
+		return nil, err
+	}
+	return g, g.telemetry.watch(g, s.Providers.MeterProvider)
 }
 
 // Reload changes settings and options for requests that come from now on; those
 // under way end as they began. Accounts that stay keep what was learned of them,
 // clients that stay what they have used. If there is an error, nothing has
-// changed. State must be as it was.
+// changed. State must be as it was; Providers stay what they were.
 func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	s, err := s.withDefaults()
 	if err != nil {
@@ -118,7 +128,7 @@ func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	if _, _, err := enrol(s.Clients, nil); err != nil {
 		return err
 	}
-	t, err := g.Transport().Successor(s.options(opts))
+	t, err := g.Transport().Successor(g.options(s, opts))
 	if err != nil {
 		return err
 	}
@@ -126,8 +136,8 @@ func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 }
 
 // options are those of the transport.
-func (s Settings) options(opts []deepseek.Option) deepseek.Option {
-	return deepseek.WithOptions(deepseek.WithOptions(opts...), deepseek.WithStreamComments(), logged(s.Logger), deepseek.WithObserver(observer()))
+func (g *Gateway) options(s Settings, opts []deepseek.Option) deepseek.Option {
+	return deepseek.WithOptions(deepseek.WithOptions(opts...), deepseek.WithStreamComments(), g.telemetry.option(), logged(s.Logger), deepseek.WithObserver(observer()))
 }
 
 // use has requests go by settings and a transport from now on.
@@ -191,6 +201,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.relay.w, x.relay.rc = w, http.NewResponseController(w)
 	x.parties.Store(1)
 	w.Header()["X-Request-Id"] = []string{x.id}
+	x.telemetry = g.telemetry
+	x.telemetry.begin(x)
 	defer x.done()
 	defer x.rescue()
 	if x.err = x.serve(); x.err != nil {

@@ -18,15 +18,17 @@ func hopByHop(name string) bool {
 }
 
 // stays reports whether a request's header is not the server's business: what
-// lets the client in here, who and where it is, how its body was sent.
+// lets the client in here, who and where it is, what trace it belongs to, how its
+// body was sent.
 func stays(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie",
 		"Forwarded", "X-Real-Ip", "Via", "Origin", "Referer",
+		"Traceparent", "Tracestate", "Baggage", "B3",
 		"Host", "Content-Length", "Expect", "Accept-Encoding":
 		return true
 	}
-	return strings.HasPrefix(name, "X-Forwarded-")
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-B3-")
 }
 
 // remains reports whether a response's header speaks of the server's host, which
