@@ -60,9 +60,10 @@ type Config struct {
 	// Prices are what tokens cost. Default: DeepSeek's, in US dollars.
 	Prices Prices
 
-	Server   Server
-	Shutdown Shutdown
-	Log      Log
+	Server    Server
+	Shutdown  Shutdown
+	Log       Log
+	Telemetry Telemetry
 
 	doc *document
 }
@@ -205,6 +206,8 @@ func (c *Config) setDefaults() {
 	c.Shutdown.Limit = cmp.Or(c.Shutdown.Limit, time.Minute)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
 	c.Log.Format = cmp.Or(c.Log.Format, "json")
+	c.Telemetry.Metrics.Path = cmp.Or(c.Telemetry.Metrics.Path, "/metrics")
+	c.Telemetry.Traces.Ratio = cmp.Or(c.Telemetry.Traces.Ratio, 1)
 	if len(c.Accounts) == 1 {
 		c.Accounts[0].Name = cmp.Or(c.Accounts[0].Name, "main")
 	}
@@ -266,6 +269,7 @@ func (c *Config) check() {
 	if c.Server.MaxConnections < 1 {
 		fail("server.max_connections", "must be at least 1")
 	}
+	c.Telemetry.check(c.Listen, fail)
 	if len(c.doc.errs) > 0 {
 		return
 	}
@@ -389,6 +393,7 @@ func (c *Config) NeedsRestart(other *Config) (fields []string) {
 	}{
 		{"listen", c.Listen == other.Listen}, {"tls", (c.TLS.Cert == "") == (other.TLS.Cert == "")},
 		{"server", a == b}, {"log.format", c.Log.Format == other.Log.Format},
+		{"telemetry", c.Telemetry.same(&other.Telemetry)},
 	} {
 		if !f.same {
 			fields = append(fields, f.name)

@@ -206,6 +206,16 @@ func TestBadConfigs(t *testing.T) {
 		{"negative limit", account + "max_concurrency: -1\n", 2, "max_concurrency: -1 must be at least 1"},
 		{"no rate", account + "rate_limit: {per_second: -2}\n", 2, "rate_limit.per_second"},
 		{"no time", account + "shutdown: {limit: off}\n", 2, "shutdown.limit: must be more than 0"},
+		{"metrics on nothing", account + "telemetry: {metrics: {listen: '9464'}}\n", 2, "telemetry.metrics.listen: \"9464\" is no address"},
+		{"metrics for clients", account + "listen: 127.0.0.1:9000\ntelemetry:\n  metrics:\n    listen: 127.0.0.1:9000\n", 5, "must not be where clients are served"},
+		{"metrics nowhere", account + "telemetry: {metrics: {listen: ':9464', path: metrics}}\n", 2, "telemetry.metrics.path: \"metrics\" is no path"},
+		{"traces to nowhere", account + "telemetry: {traces: {endpoint: collector:4318}}\n", 2, "telemetry.traces.endpoint: must be a URL"},
+		{"traces with a password", account + "telemetry: {traces: {endpoint: 'https://user:" + testKey + "@host'}}\n", 2, "telemetry.traces.endpoint: must be a URL"},
+		{"more than all traces", account + "telemetry: {traces: {ratio: 1.5}}\n", 2, "telemetry.traces.ratio: 1.5 is not"},
+		{"a secret header in the file", account + "telemetry: {traces: {headers: {authorization: " + testKey + "}}}\n", 2, "a secret is not written here"},
+		{"two values of a header", account + "telemetry: {traces: {headers: {authorization: env:MORE_KEYS}}}\n", 2, "headers.authorization: must be one value"},
+		{"no header", account + "telemetry: {traces: {headers: {'a b': env:ONE_KEY}}}\n", 2, "is no name of a header"},
+		{"no such field", account + "telemetry: {logs: {}}\n", 2, "there is no field \"logs\" here; there are: metrics, traces"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -31,7 +31,7 @@ func TestReadme(t *testing.T) {
 		require.NoError(t, err)
 		configs = append(configs, c)
 	}
-	require.Len(t, configs, 3)
+	require.Len(t, configs, 4)
 
 	full, empty := configs[2], DefaultConfig()
 	for path, line := range full.doc.lines {
@@ -44,6 +44,9 @@ func TestReadme(t *testing.T) {
 	require.Equal(t, empty.Server, full.Server)
 	require.Equal(t, empty.Shutdown, full.Shutdown)
 	require.Equal(t, empty.Log, full.Log)
+	require.Empty(t, full.Telemetry.Traces.Headers)
+	full.Telemetry.Traces.Headers = nil
+	require.Equal(t, empty.Telemetry, full.Telemetry)
 	require.Equal(t, KeepAlive{}.withDefaults(), full.KeepAlive)
 	require.Equal(t, empty.State, full.State)
 }

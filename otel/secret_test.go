@@ -96,7 +96,7 @@ func TestNothingSecretIsTold(t *testing.T) {
 		for _, secret := range []string{prompt, answer, "sk-harbour", "sk-lighthouse", "harbour-secret"} {
 			for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
 				if i := strings.Index(told, form); i >= 0 {
-					t.Fatalf("%q is told: …%s…", secret, told[max(0, i-300):min(len(told), i+200)])
+					s.Fatalf("%q is told: …%s…", secret, told[max(0, i-300):min(len(told), i+200)])
 				}
 			}
 		}

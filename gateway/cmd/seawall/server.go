@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel"
+
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/gateway"
 )
@@ -21,6 +23,7 @@ type server struct {
 	started *gateway.Config                // as it was then
 	config  atomic.Pointer[gateway.Config] // as it is now
 	gateway *gateway.Gateway
+	exports *exports
 	log     *slog.Logger
 	level   *slog.LevelVar
 
@@ -40,6 +43,16 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 	settings := c.Settings()
 	settings.Logger = s.log
 	var err error
+	if s.exports, err = newExports(&c.Telemetry); err != nil {
+		return nil, err
+	}
+	listening := false
+	defer func() {
+		if !listening {
+			_ = s.exports.end()
+		}
+	}()
+	settings.Providers = s.exports.providers
 	if s.gateway, err = gateway.New(settings, deepseek.WithOptions(c.Options()...), deepseek.WithOptions(more...)); err != nil {
 		return nil, err
 	}
@@ -64,6 +77,7 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 		cancel(nil)
 		return nil, err
 	}
+	listening = true
 	return s, nil
 }
 
@@ -92,6 +106,12 @@ func (s *server) loadCertificate(c *gateway.Config) error {
 // time.
 func (s *server) serve(ctx context.Context) error {
 	l := newListener(s.tcp, s.started.Server.MaxConnections, s.started.Server.WriteTimeout)
+	s.exports.start()
+	defer func() {
+		if err := s.exports.end(); err != nil {
+			s.log.Warn("the last traces may not have been sent", slog.String("error", err.Error()))
+		}
+	}()
 	failed := make(chan error, 1)
 	go func() {
 		if s.cert.Load() == nil {
@@ -107,6 +127,9 @@ func (s *server) serve(ctx context.Context) error {
 	stats := s.gateway.Transport().Stats()
 	s.log.Info("serving", slog.String("version", version()), slog.String("address", s.tcp.Addr().String()), slog.Bool("tls", s.cert.Load() != nil),
 		slog.String("upstream", s.gateway.Transport().BaseURL().String()), slog.Int("accounts", len(stats.Accounts)))
+	if s.exports.tcp != nil {
+		s.log.Info("serving metrics", slog.String("address", s.exports.tcp.Addr().String()), slog.String("path", s.started.Telemetry.Metrics.Path))
+	}
 	if len(s.started.Clients) == 0 {
 		s.log.Warn("there are no clients in the configuration: nobody needs a key, so it listens on loopback only")
 	}
@@ -161,6 +184,10 @@ func serveFile(ctx context.Context, path string, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// What the exporters have to tell: by default it goes to standard error as text.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		s.log.Warn("telemetry", slog.String("error", err.Error()))
+	}))
 	done, followed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(followed)
