@@ -12,7 +12,6 @@ import (
 const (
 	accountKey     = attribute.Key("seawall.account")
 	keyKey         = attribute.Key("seawall.key")
-	keyStateKey    = attribute.Key("seawall.key.state")
 	endpointKey    = attribute.Key("seawall.endpoint")
 	attemptKindKey = attribute.Key("seawall.attempt.kind")
 	attemptsKey    = attribute.Key("seawall.attempts")

@@ -13,8 +13,6 @@ import (
 // errorType is the class of what a call or an attempt came to, one of few; empty
 // if it succeeded.
 func errorType(status int, err error, cancelled bool) string {
-	var api *deepseek.APIError
-	var network net.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "deadline_exceeded"
@@ -24,6 +22,15 @@ func errorType(status int, err error, cancelled bool) string {
 		return strconv.Itoa(status)
 	case err == nil:
 		return ""
+	}
+	return classOf(err)
+}
+
+// classOf is the class of an error.
+func classOf(err error) string {
+	var api *deepseek.APIError
+	var network net.Error
+	switch {
 	case errors.Is(err, deepseek.ErrQueueFull):
 		return "queue_full"
 	case errors.Is(err, deepseek.ErrNoEndpoint): // which may wrap the next two

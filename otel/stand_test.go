@@ -33,6 +33,7 @@ type stand struct {
 	tr     *deepseek.Transport
 	spans  *tracetest.SpanRecorder
 	traces *sdktrace.TracerProvider
+	meters *sdkmetric.MeterProvider
 	reader *sdkmetric.ManualReader
 }
 
@@ -66,7 +67,8 @@ func (s setup) start(t testing.TB) *stand {
 	if s.telemetry.TracerProvider == nil {
 		s.telemetry.TracerProvider = st.traces
 	}
-	s.telemetry.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(st.reader))
+	st.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(st.reader))
+	s.telemetry.MeterProvider = st.meters
 	tel, err := otel.New(s.telemetry)
 	require.NoError(t, err)
 	opts := append([]deepseek.Option{

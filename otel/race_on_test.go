@@ -1,0 +1,6 @@
+//go:build race
+
+package otel_test
+
+// The race detector allocates on its own account.
+const raced = true
