@@ -59,6 +59,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	rate      NewRateLimit  requests a second
 	meter     NewMeter      what an attempt costs
 	guard     NewGuard      stalls, cuts, and what counts as an answer
+	…         WithAttemptMiddleware, the caller's own layers around an attempt
 	base      WithTransport an *http.Transport of our own, or the caller's
 
 Below the waiting room no layer waits. One that has no room says so, the call
