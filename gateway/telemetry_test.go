@@ -41,7 +41,7 @@ func tell(s gateway.Settings) (gateway.Settings, *told) {
 func attrs(s sdktrace.ReadOnlySpan) map[string]string {
 	m := map[string]string{}
 	for _, kv := range s.Attributes() {
-		m[string(kv.Key)] = kv.Value.Emit()
+		m[string(kv.Key)] = kv.Value.String()
 	}
 	return m
 }
@@ -55,7 +55,7 @@ func (d *told) sums(t testing.TB) map[string]float64 {
 	put := func(name string, set attribute.Set, value float64) {
 		line := name
 		for _, kv := range set.ToSlice() {
-			line += " " + string(kv.Key) + "=" + kv.Value.Emit()
+			line += " " + string(kv.Key) + "=" + kv.Value.String()
 		}
 		all[line] += value
 	}

@@ -178,7 +178,7 @@ func line(set attribute.Set) string {
 		switch kv.Key {
 		case "gen_ai.provider.name", "server.address", "server.port":
 		default:
-			parts = append(parts, string(kv.Key)+"="+kv.Value.Emit())
+			parts = append(parts, string(kv.Key)+"="+kv.Value.String())
 		}
 	}
 	return strings.Join(parts, " ")
@@ -220,12 +220,12 @@ func (s *stand) calls() []*span {
 	for _, ended := range s.spans.Ended() {
 		one := &span{ReadOnlySpan: ended, attrs: map[string]string{}}
 		for _, kv := range ended.Attributes() {
-			one.attrs[string(kv.Key)] = kv.Value.Emit()
+			one.attrs[string(kv.Key)] = kv.Value.String()
 		}
 		for _, e := range ended.Events() {
 			parts := []string{e.Name}
 			for _, kv := range e.Attributes {
-				parts = append(parts, string(kv.Key)+"="+kv.Value.Emit())
+				parts = append(parts, string(kv.Key)+"="+kv.Value.String())
 			}
 			one.events = append(one.events, strings.Join(parts, " "))
 		}
