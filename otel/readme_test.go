@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,10 +104,9 @@ func everything(t *testing.T) *inventory {
 			deepseek.WithPrices(deepseek.Prices{Currency: "USD", Models: map[string]deepseek.ModelPrice{"deepseek-flash": deepseek.PricesUSD().Models["deepseek-flash"]}}),
 		},
 	}.run(t, func(s *stand) {
-		n := 0
+		var n atomic.Int64
 		ask := func(body string) {
-			n++
-			_, _, _ = s.ask(s.Context(), "/chat/completions", strings.Replace(body, "salt?", fmt.Sprint("salt? ", n), 1))
+			_, _, _ = s.ask(s.Context(), "/chat/completions", strings.Replace(body, "salt?", fmt.Sprint("salt? ", n.Add(1)), 1))
 		}
 		for _, r := range []deepseektest.Reply{
 			{}, deepseektest.Status(422), deepseektest.CutAfter(20), deepseektest.RateLimited(19), deepseektest.RateLimitedPlain().And(deepseektest.WithRetryAfter("1")),
@@ -116,7 +116,7 @@ func everything(t *testing.T) *inventory {
 			ask(streamed)
 			ask(question)
 		}
-		n--
+		n.Add(-1)
 		ask(question) // once more
 		s.srv.Enqueue(deepseektest.CutAfter(20), deepseektest.Status(422))
 		ask(streamed) // which is not continued
