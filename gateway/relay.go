@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -183,8 +184,31 @@ func (y *relay) pass(resp *http.Response) error {
 	if y.end() { // the status is sent
 		return y.passLate(resp)
 	}
+	if resp.StatusCode >= 400 {
+		return y.passError(resp)
+	}
 	y.head(resp)
 	return y.copy(resp.Body, resp.ContentLength < 0)
+}
+
+// passError passes an error on, in a shape that the client can read.
+func (y *relay) passError(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxLate))
+	if err == nil && len(body) < maxLate {
+		if shaped := inShape(resp.StatusCode, body, y.format); shaped != nil {
+			body = shaped
+			resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		}
+	}
+	y.head(resp)
+	if _, werr := y.w.Write(body); werr != nil {
+		y.lost = true
+		return werr
+	}
+	if err != nil || len(body) < maxLate {
+		return err
+	}
+	return y.copy(resp.Body, false)
 }
 
 // isStream reports whether a response is a stream of whole events.
