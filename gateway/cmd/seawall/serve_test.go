@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -399,36 +398,6 @@ func TestTLS(t *testing.T) {
 	_, err = io.ReadAll(p.dial())
 	require.False(t, isTimeout(err), "who never shakes hands is cut off")
 	p.stop()
-}
-
-// The demo needs nothing, and every call to it is answered.
-func TestDemo(t *testing.T) {
-	t.Parallel()
-	p := &process{TB: t, cmd: command(t, "--demo", "--listen", "127.0.0.1:0"), done: make(chan error, 1), more: make(chan struct{}, 1)}
-	out, err := p.cmd.StdoutPipe()
-	require.NoError(t, err)
-	p.start()
-	var text strings.Builder
-	for lines := bufio.NewReader(out); !strings.Contains(text.String(), "export OPENAI_BASE_URL"); {
-		line, err := lines.ReadString('\n')
-		require.NoError(t, err)
-		text.WriteString(line)
-	}
-	_, url, _ := strings.Cut(text.String(), "curl -N ")
-	url, _, _ = strings.Cut(url, " ")
-	c := client(t)
-	var calls sync.WaitGroup
-	for range 4 {
-		calls.Go(func() { assert.Contains(t, whole(t, post(t, c, url, chatBody)), `"choices"`) })
-		calls.Go(func() { assert.Contains(t, whole(t, post(t, c, url, streamBody)), "data: [DONE]") })
-	}
-	calls.Wait()
-	p.stop()
-	require.Contains(t, p.log(), "msg=answered")
-
-	output, err := command(t, "--demo", "--listen", "0.0.0.0:0").CombinedOutput()
-	require.Error(t, err)
-	require.Contains(t, string(output), "loopback only")
 }
 
 func TestCommands(t *testing.T) {
