@@ -187,8 +187,17 @@ func (y *relay) pass(resp *http.Response) error {
 	if resp.StatusCode >= 400 {
 		return y.passError(resp)
 	}
+	if m, ok := resp.Body.(inMemory); ok && resp.Header["Content-Length"] == nil {
+		resp.Header["Content-Length"] = []string{strconv.Itoa(m.Len())}
+	}
 	y.head(resp)
 	return y.copy(resp.Body, resp.ContentLength < 0)
+}
+
+// inMemory is a body that has come.
+type inMemory interface {
+	io.WriterTo
+	Len() int
 }
 
 // passError passes an error on, in a shape that the client can read.
@@ -305,8 +314,11 @@ func (w streamWriter) FlushError() error {
 // copy passes a body on that is no stream: at once if it is in memory already,
 // and as it comes if nobody knows how long it is.
 func (y *relay) copy(body io.Reader, flush bool) error {
-	if wt, ok := body.(io.WriterTo); ok {
-		_, err := wt.WriteTo(y.w)
+	if m, ok := body.(inMemory); ok {
+		_, err := m.WriteTo(y.w)
+		if err == nil { // the client has it before the rest is done
+			err = y.rc.Flush()
+		}
 		y.lost = err != nil
 		return err
 	}
