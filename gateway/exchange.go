@@ -264,7 +264,10 @@ func (x *exchange) log(l *slog.Logger) {
 	if err != nil && msg == "failed" {
 		attrs = append(attrs, slog.String("error", deepseek.LogText(err)))
 	}
-	l.LogAttrs(x, level, msg, attrs...)
+	// Without the place in the program, which it takes a while to find out.
+	record := slog.NewRecord(time.Now(), level, msg, 0)
+	record.AddAttrs(attrs...)
+	_ = l.Handler().Handle(x, record)
 }
 
 // shortened is what is told of a text that a client may make as long as it likes.

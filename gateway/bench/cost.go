@@ -32,7 +32,7 @@ type figures struct {
 	err                                error
 }
 
-// everything is a configuration with all that the chain has.
+// everything is a configuration with all that there is, clients and log included.
 var everything = `clients:
   - {name: bench, keys: ` + gateway.HashKey(clientKey) + `, concurrency: 100000, requests_per_minute: 100000000, tokens_per_minute: 100000000000}
 max_concurrency: 100000
@@ -118,7 +118,8 @@ func startServers(ctx context.Context) (s *servers, err error) {
 	if err = add(start("ReverseProxy", addresses[1], cmd)); err != nil {
 		return s, err
 	}
-	if err = add(startGateway(ctx, "seawall", bin, s.dir, addresses[0], "")); err != nil {
+	// Like the others it writes no line for each request, by itself it does.
+	if err = add(startGateway(ctx, "seawall", bin, s.dir, addresses[0], "log: {level: warn}\n")); err != nil {
 		return s, err
 	}
 	if err = add(startGateway(ctx, "seawall all on", bin, s.dir, addresses[0], everything)); err != nil {

@@ -35,6 +35,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return listenAndServe(ctx, args[1], newUpstream())
 	case len(args) == 3 && args[0] == "reverseproxy":
 		return listenAndServe(ctx, args[1], newReverseProxy(args[2]))
+	case len(args) == 2 && args[0] == "faulty":
+		return listenAndServe(ctx, args[1], newFaulty())
 	case len(args) > 0 && args[0] == "soak":
 		s := soakSettings{}
 		flags := flag.NewFlagSet("soak", flag.ContinueOnError)

@@ -21,6 +21,7 @@ type process struct {
 	address string
 	cmd     *exec.Cmd
 	errs    bytes.Buffer
+	log     string // the file that it logs to
 	done    chan struct{}
 	err     error // of its end
 }
@@ -105,10 +106,9 @@ const clockTick = 10 * time.Millisecond
 
 // usage is what a process takes.
 type usage struct {
-	cpu        time.Duration // since it was started
-	resident   int           // bytes
-	files      int
-	goroutines int
+	cpu      time.Duration // since it was started
+	resident int           // bytes
+	files    int
 }
 
 func (p *process) usage() (u usage) {
@@ -194,6 +194,7 @@ func startGateway(ctx context.Context, name, bin, dir, upstream, config string) 
 		text, _ := os.ReadFile(base + ".log")
 		return nil, fmt.Errorf("%w: %s", err, text)
 	}
+	p.log = base + ".log"
 	return p, nil
 }
 
