@@ -44,6 +44,7 @@ func TestBadRequests(t *testing.T) {
 		{"two models", post("/chat/completions", `{"model":"deepseek-flash","model":"deepseek-v4-pro"}`), 400, "invalid_json"},
 		{"a second model in disguise", post("/chat/completions", `{"model":"deepseek-flash","mod\u0065l":"deepseek-v4-pro"}`), 400, "invalid_json"},
 		{"model is no string", post("/chat/completions", `{"model":["deepseek-flash"]}`), 400, "invalid_model"},
+		{"model of a long name", post("/chat/completions", `{"model":"`+strings.Repeat("x", 300)+`"}`), 400, "invalid_model"},
 		{"compressed", post("/chat/completions", chatBody, "Content-Encoding: gzip\r\n"), 415, "unsupported_encoding"},
 
 		{"unknown path", get("/"), 404, "unknown_path"},

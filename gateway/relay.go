@@ -399,7 +399,7 @@ const maxLate = 64 << 10
 // A stream comes in events of a few hundred bytes; other bodies that are not in
 // memory are large.
 const (
-	pieceSize = 4 << 10
+	pieceSize = 2 << 10
 	partSize  = 32 << 10
 )
 

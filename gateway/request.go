@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +86,10 @@ func tooLarge(most int64) *problem {
 	}
 }
 
+// maxModelName is the longest name that a model may have. It is logged, and told
+// in statistics.
+const maxModelName = 256
+
 // question is what the gateway wants to know of a request for an answer.
 type question struct {
 	model  string
@@ -124,6 +129,9 @@ func readQuestion(body []byte) (q question, p *problem) {
 	}
 	if m.Err() != nil || len(bytes.TrimSpace(m.Rest())) > 0 {
 		return bad("invalid_json", "the request's body must be one JSON object, and is not")
+	}
+	if len(q.model) > maxModelName {
+		return bad("invalid_model", "the model's name is longer than "+strconv.Itoa(maxModelName)+" bytes")
 	}
 	if models > 1 {
 		return bad("invalid_json", "the request names its model more than once")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +157,7 @@ func settle(out io.Writer, d *soaker, fresh, soaked *process, resident []float64
 	fmt.Fprintf(out, "Afterwards: %d files, as %d of one that had nothing to do; %d goroutines, as %d.\n", files, freshFiles, after, before)
 	var wrong []error
 	if n := d.silent.Load(); n > 0 {
-		wrong = append(wrong, fmt.Errorf("%d answers ended in silence", n))
+		wrong = append(wrong, fmt.Errorf("%d answers ended in silence: %s", n, d.end.Load()))
 	}
 	if d.whole.Load() == 0 {
 		wrong = append(wrong, fmt.Errorf("nothing was answered: %v", d.last.Load()))
@@ -216,6 +217,7 @@ type soaker struct {
 
 	calls, whole, rejected, broken, left, silent atomic.Int64
 	last                                         atomic.Value // what was wrong with one
+	end                                          atomic.Value // how one was that ended in silence
 }
 
 func newClient() *http.Client {
@@ -236,7 +238,7 @@ func (s *soaker) call(ctx context.Context, dice int) {
 	case dice < 7:
 		body = body[:len(body)-2]
 	case dice < 9: // hardly any two alike
-		body = strings.Replace(body, `":"`, `":"`+strings.Repeat("x", rand.IntN(100_000)), 1)
+		body = strings.Replace(body, `"content":"`, `"content":"`+strings.Repeat("x", rand.IntN(100_000)), 1)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.address+"/chat/completions", strings.NewReader(body))
 	if err != nil {
@@ -256,13 +258,16 @@ func (s *soaker) call(ctx context.Context, dice int) {
 		s.fail(ctx, err)
 	case resp.StatusCode >= 400, bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"error"`)):
 		s.rejected.Add(1)
-	case streamed && bytes.HasSuffix(text, done), !streamed && bytes.HasSuffix(bytes.TrimSpace(text), []byte("}")):
+	case streamed && (bytes.HasSuffix(text, done) || finished.Match(text)), !streamed && json.Valid(text):
 		s.whole.Add(1)
 	default:
 		s.silent.Add(1)
-		s.last.Store(fmt.Sprintf("status %d: %s", resp.StatusCode, text))
+		s.end.Store(fmt.Sprintf("status %d, %v, asked for with %s: %s", resp.StatusCode, resp.Header, body, text))
 	}
 }
+
+// finished ends a stream too: DeepSeek's mark of its end adds nothing to it.
+var finished = regexp.MustCompile(`"finish_reason": ?"[^\n]*\n\n$`)
 
 func (s *soaker) fail(ctx context.Context, err error) {
 	s.last.Store(err.Error())
