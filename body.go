@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,28 @@ func (b *sentBody) Close() error {
 		return nil
 	}
 	return b.ReadCloser.Close()
+}
+
+// How [io.NopCloser] returns a reader, with and without WriteTo.
+var (
+	nopCloser         = reflect.TypeOf(io.NopCloser(struct{ io.Reader }{}))
+	nopCloserWriterTo = reflect.TypeOf(io.NopCloser((*bytes.Reader)(nil)))
+)
+
+// bare returns a request's body as it is best sent. net/http sends one that it
+// knows to be in memory in one write with the header, and any other one after it;
+// so such a body, of which there are copies, goes without the wrapper: there is
+// nothing to be noticed, as its Close does nothing.
+func bare(req *http.Request) io.ReadCloser {
+	b, ok := req.Body.(*sentBody)
+	if !ok || req.GetBody == nil {
+		return req.Body
+	}
+	if t := reflect.TypeOf(b.ReadCloser); t != nopCloserWriterTo && t != nopCloser {
+		return b
+	}
+	b.touched.Store(true)
+	return b.ReadCloser
 }
 
 // take makes req, which is ours, ready for its first attempt. A body that comes

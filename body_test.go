@@ -1,16 +1,20 @@
 package deepseek
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -342,4 +346,51 @@ func outcomeBytes(os []outcome) []byte {
 		b[i] = byte(o)
 	}
 	return b
+}
+
+// A request goes out in one write, header and body, and so does what is sent
+// again.
+func TestBodyIsSentWithTheHeader(t *testing.T) {
+	var writes, failed atomic.Int64
+	base := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go func() {
+			defer server.Close()
+			req, err := http.ReadRequest(bufio.NewReader(server))
+			if err != nil {
+				return
+			}
+			body, _ := io.ReadAll(req.Body)
+			if string(body) != smallRequest || failed.Add(1) == 1 {
+				_, _ = io.WriteString(server, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+				return
+			}
+			_, _ = io.WriteString(server, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(wholeAnswer))+"\r\n\r\n"+wholeAnswer)
+		}()
+		return countingConn{client, &writes}, nil
+	}}
+	defer base.CloseIdleConnections()
+	tr := transportOver(t, base, WithBaseURL("http://127.0.0.1:1"), WithRetry(Retry{MinInterval: time.Nanosecond, MaxInterval: time.Nanosecond}))
+	for _, body := range []io.Reader{bytes.NewReader([]byte(smallRequest)), strings.NewReader(smallRequest), bytes.NewBufferString(smallRequest), io.MultiReader(strings.NewReader(smallRequest))} {
+		writes.Store(0)
+		failed.Store(0)
+		req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:1/chat/completions", body)
+		require.NoError(t, err)
+		resp, err := tr.RoundTrip(req)
+		require.NoError(t, err)
+		require.Equal(t, 200, resp.StatusCode)
+		_ = resp.Body.Close()
+		require.EqualValues(t, 2, writes.Load(), "%T: one for each attempt", body)
+	}
+}
+
+// countingConn counts what is written to it.
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }

@@ -6,11 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// maxModels bounds what is kept by model: the names come from requests.
-const maxModels = 256
+// maxModels and maxModelName bound what is kept by model: the names come from
+// requests.
+const (
+	maxModels    = 256
+	maxModelName = 256 // bytes; no host has one that is half as long
+)
 
 // byModel keeps one value a model, made at first use. Beyond maxModels names
-// the rest share one value. Reading takes no lock. The zero value is ready;
+// the rest share one value, as do names that are no names. Reading takes no lock. The zero value is ready;
 // safe for concurrent use.
 type byModel[T any] struct {
 	values atomic.Pointer[map[string]T] // replaced, never changed
@@ -28,6 +32,9 @@ func (m *byModel[T]) all() map[string]T {
 func (m *byModel[T]) get(model string, create func(model string) T) T {
 	if v, ok := m.all()[model]; ok {
 		return v
+	}
+	if len(model) > maxModelName {
+		return m.get("", create)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -71,6 +71,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 		}
 	}()
 	own := req.WithContext(w.attempt)
+	own.Body = bare(req)
 	if own.Header.Get("Accept-Encoding") != "" {
 		// What is compressed cannot be watched. Without this the base may still
 		// ask for compression by itself, and then undoes it by itself.

@@ -605,6 +605,11 @@ func TestPoolModelsOfUnknownNamesAreBounded(t *testing.T) {
 		p.model(fmt.Sprint("model", i))
 	}
 	require.LessOrEqual(t, len(p.models.all()), maxModels+1)
+
+	p = newTestPool(t, 1)
+	require.Same(t, p.model(strings.Repeat("x", maxModelName+1)), p.model(strings.Repeat("y", 1<<20)))
+	require.NotSame(t, p.model(strings.Repeat("x", maxModelName)), p.model(strings.Repeat("y", maxModelName)))
+	require.Len(t, p.models.all(), 3, "what no model can be called is not kept")
 }
 
 func TestPoolConcurrentUse(t *testing.T) {

@@ -11,10 +11,10 @@ import (
 // would be learned anew at the price of 429s.
 //
 // It has t's connections, counts and spend; its waiting room, with those who wait
-// in it; its retry budget and cache, if their policies are the same; and, for an
-// endpoint of the same name, base URL, authorization and strategy, its breaker,
-// if its policy is the same, and its [Pool], in which now are the new options'
-// accounts. Of these, one that was there under the same name keeps what
+// in it; its retry budget and cache, if their policies are the same; for an
+// endpoint of the same name and base URL, what was measured of it; and, if its
+// authorization and strategy are the same too, its breaker, if its policy is the
+// same, and its [Pool], in which now are the new options' accounts. Of these, one that was there under the same name keeps what
 // is known of it and of the keys that it still has; one with other limits or
 // weight than before begins anew.
 //
@@ -70,7 +70,11 @@ func (t *Transport) inherit(old *Transport) {
 
 // inherit takes over what the endpoint of that name has that fits.
 func (e *endpoint) inherit(old *endpoint) {
-	if *e.base != *old.base || e.pool.auth != old.pool.auth || !reflect.DeepEqual(e.pool.strategy, old.pool.strategy) {
+	if *e.base != *old.base {
+		return
+	}
+	e.health.values.Store(old.health.values.Load()) // how fast and well it serves
+	if e.pool.auth != old.pool.auth || !reflect.DeepEqual(e.pool.strategy, old.pool.strategy) {
 		return
 	}
 	old.pool.become(e.pool)

@@ -191,6 +191,38 @@ func TestSuccessorKeepsTheBreaker(t *testing.T) {
 	})
 }
 
+func TestSuccessorKnowsHowHostsServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := deepseektest.NewMemoryServer(deepseektest.WithAccount(deepseektest.Account{Name: "s", Keys: []string{"sk-s"}}),
+			deepseektest.WithPace(deepseektest.Pace{FirstToken: time.Second}))
+		defer slow.Close()
+		h := newHeir(t, accountsOf("sk-a-1"))
+		network := deepseektest.Network(h.srv, slow)
+		defer network.CloseIdleConnections()
+		options := func(url string) deepseek.Option {
+			return deepseek.WithOptions(deepseek.WithTransport(network), deepseek.WithEndpoints(
+				deepseek.Endpoint{Name: "fast", BaseURL: h.srv.URL, Accounts: []deepseek.Account{{Name: "a", Keys: []string{"sk-a-1"}}}},
+				deepseek.Endpoint{Name: "slow", BaseURL: url, Accounts: []deepseek.Account{{Name: "s", Keys: []string{"sk-s"}}}},
+			))
+		}
+		var err error
+		h.Transport, err = deepseek.NewTransport(options(slow.URL))
+		require.NoError(t, err)
+		for range 20 {
+			h.chat()
+		}
+		before := h.Stats().Endpoints
+		require.GreaterOrEqual(t, before[0].Models[0].WholeBody+before[1].Models[0].WholeBody, time.Second)
+		h.Transport, err = h.Successor(options(slow.URL))
+		require.NoError(t, err)
+		require.Equal(t, before, h.Stats().Endpoints)
+		h.Transport, err = h.Successor(options("https://elsewhere.example"))
+		require.NoError(t, err)
+		require.Equal(t, before[0], h.Stats().Endpoints[0])
+		require.Empty(t, h.Stats().Endpoints[1].Models, "another host of that name")
+	})
+}
+
 func TestSuccessorThatCannotBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeir(t, accountsOf("sk-a-1", "sk-a-2"))

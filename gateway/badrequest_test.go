@@ -44,6 +44,7 @@ func TestBadRequests(t *testing.T) {
 		{"two models", post("/chat/completions", `{"model":"deepseek-flash","model":"deepseek-v4-pro"}`), 400, "invalid_json"},
 		{"a second model in disguise", post("/chat/completions", `{"model":"deepseek-flash","mod\u0065l":"deepseek-v4-pro"}`), 400, "invalid_json"},
 		{"model is no string", post("/chat/completions", `{"model":["deepseek-flash"]}`), 400, "invalid_model"},
+		{"model of a long name", post("/chat/completions", `{"model":"`+strings.Repeat("x", 300)+`"}`), 400, "invalid_model"},
 		{"compressed", post("/chat/completions", chatBody, "Content-Encoding: gzip\r\n"), 415, "unsupported_encoding"},
 
 		{"unknown path", get("/"), 404, "unknown_path"},
@@ -75,6 +76,18 @@ func TestBadRequests(t *testing.T) {
 		// What is no HTTP at all is answered by net/http.
 		{"two lengths", chunked("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"), 400, ""},
 		{"length with a sign", chunked("Content-Length: +5\r\n", "hello"), 400, ""},
+		{"two lengths in one", chunked("Content-Length: 5, 6\r\n", "hello"), 400, ""},
+		{"length below zero", chunked("Content-Length: -5\r\n", "hello"), 400, ""},
+		{"length in hexadecimal", chunked("Content-Length: 0x5\r\n", "hello"), 400, ""},
+		{"transfer coding twice", chunked("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 501, ""},
+		{"chunk of no length", chunked("Transfer-Encoding: chunked\r\n", "x\r\nhello\r\n0\r\n\r\n"), 400, "request_cut"},
+		{"chunk of a length beyond all", chunked("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nhello\r\n0\r\n\r\n"), 400, "request_cut"},
+		{"chunk longer than it says", chunked("Transfer-Encoding: chunked\r\n", "2\r\n{}{}\r\n0\r\n\r\n"), 400, "request_cut"},
+		{"chunk with much beside it", chunked("Transfer-Encoding: chunked\r\n", "2;"+strings.Repeat("x", 8<<10)+"\r\n{}\r\n0\r\n\r\n"), 400, "request_cut"},
+		{"unknown expectation", post("/chat/completions", chatBody, "Expect: miracles\r\n"), 417, ""},
+		{"CR in the request line", "GET /models\rHTTP/1.1\r\nHost: gw\r\n\r\n", 400, ""},
+		{"blank in the path", "GET /models /x HTTP/1.1\r\nHost: gw\r\n\r\n", 400, ""},
+		{"unknown version", "GET /models HTTP/3.7\r\nHost: gw\r\n\r\n", 505, ""},
 		{"unknown transfer coding", chunked("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), 501, ""},
 		{"transfer coding in disguise", chunked("Transfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n"), 400, ""},
 		{"header without a name", chunked(": value\r\n", ""), 400, ""},
@@ -127,6 +140,53 @@ func (b *bench) raw(text string) (*http.Response, string) {
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(b, err)
 	return resp, string(body)
+}
+
+// Who has no key, or not any more, is told so and nothing else, whatever the
+// request is, and nothing of it reaches the server.
+func TestStrangers(t *testing.T) {
+	const revoked = "sk-seawall-revoked-0123456789"
+	settings := guests(gateway.Client{})
+	settings.Clients = append(settings.Clients, gateway.Client{Name: "gone", Keys: []string{gateway.HashKey(revoked)}})
+	setup{settings: settings}.run(t, func(b *bench) {
+		require.Equal(b, http.StatusOK, b.ask(revoked, "/models", "").StatusCode)
+		require.NoError(b, b.reload(guests(gateway.Client{})))
+		before := len(b.srv.Requests())
+		for _, c := range []struct{ name, header string }{
+			{"no key", ""},
+			{"wrong key", "Authorization: Bearer sk-wrong\r\n"},
+			{"revoked key", "Authorization: Bearer " + revoked + "\r\n"},
+			{"wrong key before a right one", "Authorization: Bearer sk-wrong\r\nx-api-key: " + aliceKey + "\r\n"},
+		} {
+			for _, line := range []string{"GET /models", "GET /nowhere", "PUT /chat/completions", "GET http://evil.example/models"} {
+				resp, body := b.raw(line + " HTTP/1.1\r\nHost: gw\r\n" + c.header + "\r\n")
+				assert.Equal(b, http.StatusUnauthorized, resp.StatusCode, "%s, %s: %s", c.name, line, body)
+				assert.Contains(b, body, `"code":"invalid_api_key"`, c.name)
+				assert.Equal(b, "Bearer", resp.Header.Get("Www-Authenticate"), c.name)
+				assert.NotContains(b, body, "sk-", c.name)
+			}
+		}
+		require.Len(b, b.srv.Requests(), before)
+		require.Equal(b, http.StatusOK, b.ask(aliceKey, "/models", "").StatusCode)
+	})
+}
+
+// A client cannot have the gateway leave out what it puts in itself, nor pass on
+// what is its own, by calling a header one of the connection.
+func TestConnectionHeaders(t *testing.T) {
+	setup{}.run(t, func(b *bench) {
+		resp, body := b.raw(fmt.Sprintf("POST /chat/completions HTTP/1.1\r\nHost: gw\r\nContent-Length: %d\r\n"+
+			"Connection: Authorization, Content-Type, Content-Length, close\r\nAuthorization: Bearer mine\r\nUpgrade: h2c\r\nTe: trailers\r\n"+
+			"Proxy-Authorization: Basic x\r\nX-Forwarded-For: 1.2.3.4\r\nCookie: a=b\r\nX-Kept: yes\r\n\r\n%s", len(chatBody), chatBody))
+		require.Equal(b, http.StatusOK, resp.StatusCode, body)
+		got := b.srv.Requests()[0]
+		require.Equal(b, upstreamKey, got.Key)
+		require.Equal(b, chatBody, string(got.Body))
+		require.Equal(b, "yes", got.Header.Get("X-Kept"))
+		for _, name := range []string{"Connection", "Upgrade", "Te", "Proxy-Authorization", "X-Forwarded-For", "Cookie"} {
+			require.Empty(b, got.Header.Get(name), name)
+		}
+	})
 }
 
 // Where a length and chunks contradict each other, the chunks count and what

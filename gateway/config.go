@@ -37,9 +37,16 @@ type Config struct {
 	// Accounts are DeepSeek accounts with their keys. Default: the keys in the
 	// environment's DEEPSEEK_API_KEY or DEEPSEEK_API_KEYS, each its own account.
 	Accounts []Account
+	// Endpoints are several hosts that serve DeepSeek's models, in place of BaseURL
+	// and Accounts. What is not asked of a model, such as the balance, goes to the
+	// first. Default: the one.
+	Endpoints []Endpoint
 	// Models are other names that clients may use for models: "gpt-4o:
 	// deepseek-flash". Default: none.
 	Models map[string]string
+	// FallbackModels are the models that answer in place of one that cannot, in this
+	// order. Default: none.
+	FallbackModels map[string][]string
 	// Strategy is how an account is chosen: affinity, least_loaded or round_robin.
 	// Default affinity.
 	Strategy string
@@ -49,6 +56,9 @@ type Config struct {
 	Queue          deepseek.Queue
 	Retry          Retry
 	Breaker        Breaker
+	Resume         Resume
+	Hedging        Hedging
+	Cache          Cache
 	Timeouts       deepseek.Timeouts
 	KeepAlive      KeepAlive
 
@@ -103,6 +113,27 @@ type Breaker struct {
 	deepseek.Breaker
 }
 
+// Resume is as in package deepseek. The zero value is off.
+type Resume struct {
+	On bool
+	deepseek.Resume
+}
+
+// Hedging is as in package deepseek. The zero value is off.
+type Hedging struct {
+	On bool
+	deepseek.Hedging
+}
+
+// Cache is as in package deepseek, in memory; it is one for all clients. The zero
+// value is off.
+type Cache struct {
+	On        bool
+	TTL       time.Duration
+	MaxBytes  Size
+	MaxAnswer Size
+}
+
 // Prices are changes to DeepSeek's own prices.
 type Prices struct {
 	// Currency is USD or CNY, for which DeepSeek's prices are known, or another, for
@@ -112,6 +143,8 @@ type Prices struct {
 	Models   map[string]deepseek.ModelPrice
 	Aliases  map[string]string
 	Holidays []string
+	// Peak is when peak prices hold, in place of DeepSeek's hours.
+	Peak []deepseek.PeakHours
 }
 
 func (p Prices) prices() deepseek.Prices {
@@ -125,6 +158,9 @@ func (p Prices) prices() deepseek.Prices {
 	maps.Copy(all.Models, p.Models)
 	maps.Copy(all.Aliases, p.Aliases)
 	all.Holidays = append(all.Holidays, p.Holidays...)
+	if p.Peak != nil {
+		all.Peak = p.Peak
+	}
 	return all
 }
 
@@ -211,6 +247,9 @@ func (c *Config) setDefaults() {
 	if len(c.Accounts) == 1 {
 		c.Accounts[0].Name = cmp.Or(c.Accounts[0].Name, "main")
 	}
+	for i := range c.Endpoints {
+		c.Endpoints[i].setDefaults()
+	}
 }
 
 // check looks at what no single value can tell, and has the transport look at
@@ -235,15 +274,7 @@ func (c *Config) check() {
 	if c.Log.Format != "json" && c.Log.Format != "text" {
 		fail("log.format", fmt.Sprintf("%q is neither json nor text", c.Log.Format))
 	}
-	for i, a := range c.Accounts {
-		at := fmt.Sprintf("accounts[%d]", i)
-		if a.Name == "" {
-			fail(at, "needs a name, as there are several")
-		}
-		if len(a.Keys) == 0 {
-			fail(at, `needs keys, such as "keys: [env:DEEPSEEK_API_KEY]"`)
-		}
-	}
+	c.checkEndpoints()
 	for i, client := range c.Clients {
 		if client.BudgetPerMonth > 0 && c.State == "" {
 			fail(fmt.Sprintf("clients[%d].budget_per_month", i), "needs a file to keep what was spent, such as \"state: seawall.state\": a budget must not begin anew with each restart")
@@ -294,10 +325,11 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// How a field of an account and of a client is named.
+// How a field of an account, an endpoint and a client is named.
 var (
-	ofAccount = regexp.MustCompile(`^Account ("(?:[^"\\]|\\.)*")\.(.*)$`)
-	ofClient  = regexp.MustCompile(`^Clients\[(\d+)\]\.(.*)$`)
+	ofAccount  = regexp.MustCompile(`^Account ("(?:[^"\\]|\\.)*")\.(.*)$`)
+	ofEndpoint = regexp.MustCompile(`^Endpoint ("(?:[^"\\]|\\.)*")\.(.*)$`)
+	ofClient   = regexp.MustCompile(`^Clients\[(\d+)\]\.(.*)$`)
 )
 
 // path is where the file has what package deepseek calls field.
@@ -309,12 +341,12 @@ func (c *Config) path(field string) string {
 	if m := ofAccount.FindStringSubmatch(field); m != nil {
 		field = m[2]
 		name, _ := strconv.Unquote(m[1])
-		// The last of that name, if there are two.
-		for i, a := range c.Accounts {
-			if a.Name == name {
-				prefix = fmt.Sprintf("accounts[%d].", i)
-			}
-		}
+		prefix = c.accountPath(name)
+	}
+	if m := ofEndpoint.FindStringSubmatch(field); m != nil {
+		field = m[2]
+		name, _ := strconv.Unquote(m[1])
+		prefix = c.endpointPath(name)
 	}
 	field, _, _ = strings.Cut(field, "[") // one key's is that of the list
 	names := strings.Split(field, ".")
@@ -328,7 +360,7 @@ func (c *Config) path(field string) string {
 func (c *Config) Settings() Settings {
 	return Settings{
 		MaxRequest: int64(c.Server.MaxRequest), BodyTimeout: c.Server.BodyTimeout, KeepAlive: c.KeepAlive,
-		Models: c.Models, Clients: c.Clients, State: c.State,
+		Models: c.Models, FallbackModels: c.FallbackModels, Clients: c.Clients, State: c.State,
 	}
 }
 
@@ -341,11 +373,11 @@ func (c *Config) Options() []deepseek.Option {
 	if c.BaseURL != "" {
 		opts = append(opts, deepseek.WithBaseURL(c.BaseURL))
 	}
-	for _, a := range c.Accounts {
-		opts = append(opts, deepseek.WithAccounts(deepseek.Account{
-			Name: a.Name, Keys: a.Keys, MaxConcurrency: a.MaxConcurrency, Weight: a.Weight,
-			RequestsPerMinute: a.RequestsPerMinute, TokensPerMinute: a.TokensPerMinute,
-		}))
+	if len(c.Accounts) > 0 {
+		opts = append(opts, deepseek.WithAccounts(accounts(c.Accounts)...))
+	}
+	for _, e := range c.Endpoints {
+		opts = append(opts, deepseek.WithEndpoints(e.endpoint()))
 	}
 	if c.MaxConcurrency != 0 {
 		opts = append(opts, deepseek.WithMaxConcurrency(c.MaxConcurrency))
@@ -358,6 +390,15 @@ func (c *Config) Options() []deepseek.Option {
 	}
 	if c.Breaker.Off {
 		opts = append(opts, deepseek.WithoutBreaker())
+	}
+	if c.Resume.On {
+		opts = append(opts, deepseek.WithResume(c.Resume.Resume))
+	}
+	if c.Hedging.On {
+		opts = append(opts, deepseek.WithHedging(c.Hedging.Hedging))
+	}
+	if k := c.Cache; k.On {
+		opts = append(opts, deepseek.WithCache(deepseek.Cache{TTL: k.TTL, MaxBytes: int64(k.MaxBytes), MaxAnswer: int(k.MaxAnswer)}))
 	}
 	return opts
 }

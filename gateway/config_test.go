@@ -124,6 +124,50 @@ log: {level: warn, format: text}
 	assert.Equal(t, "https://api.deepseek.com", g.Transport().BaseURL().String())
 }
 
+func TestConfigOfEndpoints(t *testing.T) {
+	c, err := configure(t, `
+endpoints:
+  - accounts: [{keys: env:ONE_KEY, max_concurrency: 5}]
+  - name: spare
+    base_url: https://spare.example/v1
+    accounts:
+      - {name: a, keys: file:keys}
+      - {name: b, keys: env:MORE_KEYS}
+    priority: 1
+    weight: 3
+    models: {deepseek-flash: other-flash}
+    dialect: openai
+    auth: api-key
+    paths: [/responses]
+    drop: []
+fallback_models: {deepseek-v4-pro: [deepseek-flash, deepseek-lite], x: y}
+resume: {max_continuations: 3, tools: true, min_stall: off}
+hedging: {max_share: 0.1}
+cache: {ttl: off, max_bytes: 1GiB, max_answer: 1MiB}
+prices: {peak: [{from: 1h, until: 4h30m}]}
+`)
+	require.NoError(t, err)
+	require.Equal(t, []Endpoint{
+		{Name: "api.deepseek.com", Accounts: []Account{{Name: "api.deepseek.com", Keys: secrets{testKey}, MaxConcurrency: 5}}, BaseURL: ""},
+		{
+			Name: "spare", BaseURL: "https://spare.example/v1", Priority: 1, Weight: 3, Models: map[string]string{"deepseek-flash": "other-flash"},
+			Accounts: []Account{{Name: "a", Keys: secrets{testKey + "-1", testKey + "-2"}}, {Name: "b", Keys: secrets{testKey + "-a", testKey + "-b"}}},
+			Dialect:  deepseek.DialectOpenAI, Auth: deepseek.AuthAPIKey, Paths: []string{"/responses"}, Drop: []string{},
+		},
+	}, c.Endpoints)
+	require.Equal(t, map[string][]string{"deepseek-v4-pro": {"deepseek-flash", "deepseek-lite"}, "x": {"y"}}, c.Settings().FallbackModels)
+	require.Equal(t, Resume{On: true, Resume: deepseek.Resume{MaxContinuations: 3, Tools: true, MinStall: -1}}, c.Resume)
+	require.Equal(t, Hedging{On: true, Hedging: deepseek.Hedging{MaxShare: 0.1}}, c.Hedging)
+	require.Equal(t, Cache{On: true, TTL: -1, MaxBytes: 1 << 30, MaxAnswer: 1 << 20}, c.Cache)
+	require.Equal(t, []deepseek.PeakHours{{From: time.Hour, Until: 4*time.Hour + 30*time.Minute}}, c.Prices.prices().Peak)
+
+	for text, on := range map[string]bool{"on": true, "{}": true, "true": true, "off": false, "false": false, "": false} {
+		c, err := configure(t, "accounts: [{keys: env:ONE_KEY}]\ncache: "+text+"\nresume: "+text+"\nhedging: "+text+"\n")
+		require.NoError(t, err, text)
+		require.Equal(t, []bool{on, on, on}, []bool{c.Cache.On, c.Resume.On, c.Hedging.On}, text)
+	}
+}
+
 func TestSmallConfigs(t *testing.T) {
 	for _, text := range []string{
 		"",
@@ -183,6 +227,31 @@ func TestBadConfigs(t *testing.T) {
 		{"same name", "accounts:\n  - {name: a, keys: env:ONE_KEY}\n  - {name: a, keys: env:MORE_KEYS}\n", 3, "is taken by another account"},
 		{"same key", "accounts:\n  - {name: a, keys: env:ONE_KEY}\n  - {name: b, keys: env:ONE_KEY}\n", 3, `accounts[1].keys: #`},
 		{"bad weight", "accounts:\n  - name: a\n    keys: env:ONE_KEY\n    weight: -1\n", 4, "accounts[0].weight: -1 must not be negative"},
+
+		{"accounts beside endpoints", account + "endpoints:\n  - accounts: [{keys: env:MORE_KEYS}]\n", 1, "accounts: goes into an endpoint"},
+		{"base URL beside endpoints", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\nbase_url: https://x.example\n", 3, "base_url: goes into an endpoint"},
+		{"endpoint without accounts", "endpoints:\n  - name: a\n", 2, "endpoints[0].accounts: must hold an account"},
+		{"endpoint's account without keys", "endpoints:\n  - accounts:\n    - name: a\n", 3, "endpoints[0].accounts[0]: needs keys"},
+		{"endpoint's accounts without names", "endpoints:\n  - accounts:\n    - keys: env:ONE_KEY\n    - keys: env:MORE_KEYS\n", 3, "endpoints[0].accounts[0]: needs a name"},
+		{"two endpoints of a name", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n  - accounts: [{keys: env:MORE_KEYS}]\n", 3, `endpoints[1].name: "api.deepseek.com" is taken`},
+		{"an account at two endpoints", "endpoints:\n  - {name: a, accounts: [{name: m, keys: env:ONE_KEY}]}\n  - {name: b, accounts: [{name: m, keys: env:MORE_KEYS}]}\n", 3, "endpoints[1].accounts[0].name: is taken at two endpoints"},
+		{"endpoint at no URL", "endpoints:\n  - base_url: nonsense\n    accounts: [{keys: env:ONE_KEY}]\n", 2, `endpoints[0].base_url: "nonsense" is no URL`},
+		{"endpoint over plain HTTP", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    base_url: http://x.example\n", 3, `endpoints[0].base_url: `},
+		{"endpoint of two words", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    name: a b\n", 3, `endpoints[0].name: "a b" must not have blanks`},
+		{"endpoint of no weight", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    weight: -1\n", 3, `endpoints[0].weight: -1 must not be negative`},
+		{"unknown dialect", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    dialect: french\n", 3, `endpoints[0].dialect: "french" is neither`},
+		{"unknown authorization", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    auth: basic\n", 3, `endpoints[0].auth: "basic" is none of`},
+		{"paths of DeepSeek", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    paths: /responses\n", 3, `endpoints[0].paths: `},
+		{"drop of what is needed", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    base_url: https://x.example\n    drop: [model]\n", 4, `endpoints[0].drop: "model" must be`},
+		{"model without a name", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    models: {a: ''}\n", 3, `endpoints[0].models: `},
+		{"unknown field of an endpoint", "endpoints:\n  - accounts: [{keys: env:ONE_KEY}]\n    url: https://x.example\n", 3, `there is no field "url" here`},
+		{"fallback to nothing", account + "fallback_models:\n  a: ['']\n", 2, `fallback_models: `},
+		{"fallback to itself", account + "fallback_models: {a: a}\n", 2, `fallback_models: `},
+		{"impossible hedging", account + "hedging:\n  percentile: 95\n", 3, `hedging.percentile: 95 must be`},
+		{"impossible resume", account + "resume:\n  max_continuations: -1\n", 3, `resume.max_continuations: -1 must not`},
+		{"impossible cache", account + "cache:\n  max_bytes: a lot\n", 3, `cache.max_bytes: "a lot" is no size`},
+		{"cache maybe", account + "cache: maybe\n", 2, `cache: must be fields`},
+		{"peak that ends before it begins", account + "prices:\n  peak: [{from: 4h, until: 1h}]\n", 3, `prices.peak`},
 
 		{"listens to the world", account + "listen: :8080\n", 2, "without clients the gateway listens on loopback only"},
 		{"listens on a name", account + "listen: gateway.example:80\n", 2, "loopback only"},

@@ -148,11 +148,21 @@ func (d *document) value(n *yaml.Node, path string, v reflect.Value) {
 }
 
 // fields reads a mapping into a struct. "off" in its place sets the struct's
-// field Off, if it has one.
+// field Off, if it has one. Its field On, if it has that, is set by a mapping, and
+// by "on" in the place of one; then "off" is the default.
 func (d *document) fields(n *yaml.Node, path string, v reflect.Value) {
-	if off := v.FieldByName("Off"); n.Kind == yaml.ScalarNode && off.IsValid() && (n.Value == "off" || n.Value == "false") {
+	off, on := v.FieldByName("Off"), v.FieldByName("On")
+	switch value := n.Kind == yaml.ScalarNode; {
+	case value && (n.Value == "off" || n.Value == "false") && off.IsValid():
 		off.SetBool(true)
 		return
+	case value && (n.Value == "off" || n.Value == "false") && on.IsValid():
+		return
+	case value && (n.Value == "on" || n.Value == "true") && on.IsValid():
+		on.SetBool(true)
+		return
+	case on.IsValid() && n.Kind == yaml.MappingNode:
+		on.SetBool(true)
 	}
 	if n.Kind != yaml.MappingNode {
 		d.fail(n, path, "must be fields with values")
@@ -178,7 +188,7 @@ func collect(known map[string]reflect.Value, v reflect.Value) {
 		switch f := v.Type().Field(i); {
 		case f.Anonymous:
 			collect(known, v.Field(i))
-		case f.IsExported() && f.Name != "Off" && f.Tag.Get("file") != "-":
+		case f.IsExported() && f.Name != "Off" && f.Name != "On" && f.Tag.Get("file") != "-":
 			known[fieldName(f.Name)] = v.Field(i)
 		}
 	}
@@ -233,6 +243,7 @@ func (d *document) list(n *yaml.Node, path string, v reflect.Value) {
 		d.fail(n, path, "must be a list")
 		return
 	}
+	v.Set(reflect.MakeSlice(v.Type(), 0, len(elements))) // an empty list is not none
 	for i, e := range elements {
 		element := reflect.New(v.Type().Elem()).Elem()
 		d.value(e, path+"["+strconv.Itoa(i)+"]", element)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -102,7 +103,7 @@ func (x *exchange) serve() error {
 		x.relay.keepAlive(x.state.KeepAlive)
 		defer x.relay.end() // the response is the server's again
 	}
-	resp, err := x.state.transport.RoundTrip(outgoing(x, x.r, x.state.base, x.route, body))
+	resp, err := x.state.transport.RoundTrip(outgoing(x.context(), x.r, x.state.base, x.route, body))
 	if err != nil {
 		if x.gone() {
 			return err
@@ -161,6 +162,20 @@ func (x *exchange) ask(body []byte) ([]byte, *problem) {
 		body, x.model = x.question.renamed(body, model), model
 	}
 	return body, nil
+}
+
+// context is that of the call: the exchange itself, unless there are models that
+// may answer others but not this client.
+func (x *exchange) context() context.Context {
+	others := x.state.FallbackModels[x.model]
+	if x.visit.client == nil || len(others) == 0 {
+		return x
+	}
+	allowed := slices.DeleteFunc(slices.Clone(others), func(model string) bool { return x.visit.client.mayAsk(model) != nil })
+	if len(allowed) == len(others) {
+		return x
+	}
+	return deepseek.FallBackTo(x, allowed...)
 }
 
 // refuse tells the client what is wrong with its request.
@@ -249,7 +264,10 @@ func (x *exchange) log(l *slog.Logger) {
 	if err != nil && msg == "failed" {
 		attrs = append(attrs, slog.String("error", deepseek.LogText(err)))
 	}
-	l.LogAttrs(x, level, msg, attrs...)
+	// Without the place in the program, which it takes a while to find out.
+	record := slog.NewRecord(time.Now(), level, msg, 0)
+	record.AddAttrs(attrs...)
+	_ = l.Handler().Handle(x, record)
 }
 
 // shortened is what is told of a text that a client may make as long as it likes.

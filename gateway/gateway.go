@@ -28,6 +28,9 @@ type Settings struct {
 	// "deepseek-flash". A request's model is all that is changed of it. Default:
 	// none.
 	Models map[string]string
+	// FallbackModels are those of [deepseek.WithFallbackModels], in place of that
+	// option. A client is answered only by models that it may ask for. Default: none.
+	FallbackModels map[string][]string
 	// Clients are those who may use the gateway, by their keys. Default: everybody
 	// may, without a key.
 	Clients []Client
@@ -137,7 +140,11 @@ func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 
 // options are those of the transport.
 func (g *Gateway) options(s Settings, opts []deepseek.Option) deepseek.Option {
-	return deepseek.WithOptions(deepseek.WithOptions(opts...), deepseek.WithStreamComments(), g.telemetry.option(), logged(s.Logger), deepseek.WithObserver(observer()))
+	all := append(slices.Clone(opts), deepseek.WithStreamComments(), g.telemetry.option(), logged(s.Logger), deepseek.WithObserver(observer()))
+	if len(s.FallbackModels) > 0 {
+		all = append(all, deepseek.WithFallbackModels(s.FallbackModels))
+	}
+	return deepseek.WithOptions(all...)
 }
 
 // use has requests go by settings and a transport from now on.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -74,19 +75,45 @@ func problemFrom(status int, body []byte) *problem {
 	if !ok {
 		object = body
 	}
-	text := func(key string) string {
-		v, _ := jsonscan.Get(object, key)
-		s, _ := jsonscan.String(v)
-		return s
-	}
-	p.message, p.kind = text("message"), text("type")
-	if code := text("code"); code != "" {
-		p.code = code
-	}
+	p.tellFrom(object)
 	if p.message == "" {
 		p.message = "the server answered " + strconv.Itoa(status) + " " + http.StatusText(status)
 	}
 	return p
+}
+
+// tellFrom takes what an error object says.
+func (p *problem) tellFrom(object []byte) {
+	text := func(key string) string {
+		v, _ := jsonscan.Get(object, key)
+		if s, err := jsonscan.String(v); err == nil {
+			return s
+		}
+		if string(v) == "null" {
+			return ""
+		}
+		return string(v) // a number, or what is wrong with which field
+	}
+	p.message, p.kind = cmp.Or(text("message"), text("detail")), text("type")
+	p.code = cmp.Or(text("code"), p.code)
+}
+
+// inShape returns an error's body in OpenAI's shape if it is in that of another
+// host: SiliconFlow's {"code": …, "message": …}, Mistral's and vLLM's {"object":
+// "error", "message": …}, or {"detail": …}. SDKs find no message in these. nil: it
+// is to stay as it is.
+func inShape(status int, body []byte, f format) []byte {
+	if f == anthropic || !jsonscan.Whole(body) {
+		return nil
+	}
+	if _, ok := jsonscan.Get(body, "error"); ok {
+		return nil
+	}
+	p := &problem{status: status, code: "upstream_error"}
+	if p.tellFrom(body); p.message == "" {
+		return nil
+	}
+	return p.body(f)
 }
 
 // type_ is the error's type in OpenAI's and DeepSeek's shape.

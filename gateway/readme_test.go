@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +20,9 @@ func TestReadme(t *testing.T) {
 	require.NoError(t, err)
 	t.Setenv("DEEPSEEK_API_KEY", testKey)
 	t.Setenv("DEEPSEEK_BASE_URL", "")
+	for i, name := range []string{"SILICONFLOW_API_KEY", "ARK_API_KEY", "AZURE_API_KEY", "OPENROUTER_API_KEY", "FIREWORKS_API_KEY", "MISTRAL_API_KEY", "VLLM_API_KEY", "EAST_KEY", "WEST_KEY"} {
+		t.Setenv(name, fmt.Sprint(testKey, i))
+	}
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "second-key")
 	require.NoError(t, os.WriteFile(secret, []byte(testKey+"-2"), 0o600))
@@ -31,11 +37,18 @@ func TestReadme(t *testing.T) {
 		require.NoError(t, err)
 		configs = append(configs, c)
 	}
-	require.Len(t, configs, 4)
+	require.Len(t, configs, 6)
 
-	full, empty := configs[2], DefaultConfig()
+	full, empty := configs[4], DefaultConfig()
 	for path, line := range full.doc.lines {
 		require.Positive(t, line, path)
+	}
+	fields := map[string]reflect.Value{}
+	collect(fields, reflect.ValueOf(new(Endpoint)).Elem())
+	for name := range fields {
+		require.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(configs[2].doc.lines)), func(at string) bool {
+			return strings.HasPrefix(at, "endpoints[") && strings.HasSuffix(at, "]."+name)
+		}), "the README does not tell of an endpoint's %s", name)
 	}
 	documented(t, configs[1].doc, "clients[0]", reflect.ValueOf(new(Client)).Elem())
 	documented(t, full.doc, "", reflect.ValueOf(full).Elem())
@@ -58,6 +71,9 @@ func documented(t *testing.T, d *document, path string, v reflect.Value) {
 	collect(fields, v)
 	for name, f := range fields {
 		at := join(path, name)
+		if at == "endpoints" { // stand in place of others, and have a file of their own
+			continue
+		}
 		require.Contains(t, d.lines, at, "the README does not tell of %s", at)
 		_, reads := f.Addr().Interface().(reader)
 		switch {

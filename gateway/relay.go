@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -183,8 +184,40 @@ func (y *relay) pass(resp *http.Response) error {
 	if y.end() { // the status is sent
 		return y.passLate(resp)
 	}
+	if resp.StatusCode >= 400 {
+		return y.passError(resp)
+	}
+	if m, ok := resp.Body.(inMemory); ok && resp.Header["Content-Length"] == nil {
+		resp.Header["Content-Length"] = []string{strconv.Itoa(m.Len())}
+	}
 	y.head(resp)
 	return y.copy(resp.Body, resp.ContentLength < 0)
+}
+
+// inMemory is a body that has come.
+type inMemory interface {
+	io.WriterTo
+	Len() int
+}
+
+// passError passes an error on, in a shape that the client can read.
+func (y *relay) passError(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxLate))
+	if err == nil && len(body) < maxLate {
+		if shaped := inShape(resp.StatusCode, body, y.format); shaped != nil {
+			body = shaped
+			resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		}
+	}
+	y.head(resp)
+	if _, werr := y.w.Write(body); werr != nil {
+		y.lost = true
+		return werr
+	}
+	if err != nil || len(body) < maxLate {
+		return err
+	}
+	return y.copy(resp.Body, false)
 }
 
 // isStream reports whether a response is a stream of whole events.
@@ -281,8 +314,11 @@ func (w streamWriter) FlushError() error {
 // copy passes a body on that is no stream: at once if it is in memory already,
 // and as it comes if nobody knows how long it is.
 func (y *relay) copy(body io.Reader, flush bool) error {
-	if wt, ok := body.(io.WriterTo); ok {
-		_, err := wt.WriteTo(y.w)
+	if m, ok := body.(inMemory); ok {
+		_, err := m.WriteTo(y.w)
+		if err == nil { // the client has it before the rest is done
+			err = y.rc.Flush()
+		}
 		y.lost = err != nil
 		return err
 	}
@@ -363,7 +399,7 @@ const maxLate = 64 << 10
 // A stream comes in events of a few hundred bytes; other bodies that are not in
 // memory are large.
 const (
-	pieceSize = 4 << 10
+	pieceSize = 2 << 10
 	partSize  = 32 << 10
 )
 

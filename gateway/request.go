@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,16 +32,24 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, patience time.
 	if r.ContentLength > most {
 		return nil, tooLarge(most)
 	}
-	var body io.Reader = http.MaxBytesReader(w, r.Body, most)
-	if patience > 0 && (r.ContentLength < 0 || r.ContentLength > atOnce) {
-		body = &patient{Reader: body, rc: http.NewResponseController(w), patience: patience}
+	var (
+		data []byte
+		err  error
+	)
+	if n := r.ContentLength; n >= 0 && n <= atOnce { // net/http hands out no more than was declared
+		data = make([]byte, n)
+		_, err = io.ReadFull(r.Body, data)
+	} else {
+		var body io.Reader = http.MaxBytesReader(w, r.Body, most)
+		if patience > 0 {
+			body = &patient{Reader: body, rc: http.NewResponseController(w), patience: patience}
+		}
+		var buf bytes.Buffer
+		buf.Grow(int(min(max(n, 0), atOnce)) + bytes.MinRead)
+		_, err = buf.ReadFrom(body)
+		data = buf.Bytes()
 	}
-	var buf bytes.Buffer
-	if r.ContentLength > 0 {
-		// One more, to see the end without growing.
-		buf.Grow(int(min(r.ContentLength, atOnce)) + bytes.MinRead)
-	}
-	if _, err := buf.ReadFrom(body); err != nil {
+	if err != nil {
 		var most *http.MaxBytesError
 		switch {
 		case errors.As(err, &most):
@@ -50,7 +59,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64, patience time.
 		}
 		return nil, &problem{status: http.StatusBadRequest, code: "request_cut", message: "the request broke off: " + err.Error()}
 	}
-	return buf.Bytes(), nil
+	return data, nil
 }
 
 // patient is a body whose client has some more time for each MiB that has come.
@@ -76,6 +85,10 @@ func tooLarge(most int64) *problem {
 		message: fmt.Sprintf("the request is larger than %d bytes", most),
 	}
 }
+
+// maxModelName is the longest name that a model may have. It is logged, and told
+// in statistics.
+const maxModelName = 256
 
 // question is what the gateway wants to know of a request for an answer.
 type question struct {
@@ -116,6 +129,9 @@ func readQuestion(body []byte) (q question, p *problem) {
 	}
 	if m.Err() != nil || len(bytes.TrimSpace(m.Rest())) > 0 {
 		return bad("invalid_json", "the request's body must be one JSON object, and is not")
+	}
+	if len(q.model) > maxModelName {
+		return bad("invalid_model", "the model's name is longer than "+strconv.Itoa(maxModelName)+" bytes")
 	}
 	if models > 1 {
 		return bad("invalid_json", "the request names its model more than once")

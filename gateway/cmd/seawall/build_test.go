@@ -14,8 +14,8 @@ import (
 // The binary follows from the source alone: built in two places, it is the same
 // to the byte, and it needs no library of the system.
 func TestBuildIsReproducible(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it links twice")
+	if testing.Short() || raced {
+		t.Skip("it builds twice")
 	}
 	t.Parallel()
 	root, err := filepath.Abs("../../..")

@@ -18,9 +18,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/openai/openai-go/v3"
@@ -133,22 +133,41 @@ func TestSDKs(t *testing.T) {
 	require.NotContains(t, p.log(), key)
 }
 
-// On SIGTERM streams go on to their end, while /readyz sends others elsewhere.
+// On SIGTERM streams go on to their end.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	srv := fake(t, deepseektest.WithPace(deepseektest.Pace{Token: 20 * time.Millisecond}))
-	p := serve(t, srv.URL, "shutdown: {delay: 300ms, limit: 10s}\n")
-	c := client(t)
-	stream := post(t, c, p.url+"/chat/completions", streamBody)
-	require.Equal(t, http.StatusOK, status(t, c, p.url+"/readyz"))
+	p := serve(t, srv.URL, "shutdown: {limit: 20s}\n")
+	stream := post(t, client(t), p.url+"/chat/completions", streamBody)
 	p.signal(syscall.SIGTERM)
 	p.wait("shutting down")
-	require.Equal(t, http.StatusServiceUnavailable, status(t, c, p.url+"/readyz"))
-	require.Equal(t, http.StatusOK, status(t, c, p.url+"/healthz"))
-	require.Equal(t, http.StatusOK, status(t, c, p.url+"/models"), "who comes all the same is served")
 	require.Contains(t, whole(t, stream), "data: [DONE]")
 	require.NoError(t, p.ended())
 	require.Equal(t, true, p.wait("ended")["complete"])
+}
+
+// For a while /readyz sends others elsewhere, and who comes all the same is
+// served.
+func TestDrainDelay(t *testing.T) {
+	inBubble(t, "shutdown: {delay: 300ms, limit: 10s}\n", func(b *bubble) {
+		stream := post(b, b.client, b.url+"/chat/completions", streamBody)
+		require.Equal(b, http.StatusOK, status(b, b.client, b.url+"/readyz"))
+		begun := time.Now()
+		b.end()
+		synctest.Wait()
+		require.Equal(b, http.StatusServiceUnavailable, status(b, b.client, b.url+"/readyz"))
+		require.Equal(b, http.StatusOK, status(b, b.client, b.url+"/healthz"))
+		time.Sleep(begun.Add(299 * time.Millisecond).Sub(time.Now()))
+		require.Equal(b, http.StatusOK, status(b, b.client, b.url+"/models"))
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		_, err := b.client.Get(b.url + "/models")
+		require.Error(b, err, "nobody listens any more")
+		require.Contains(b, whole(b, stream), "data: [DONE]")
+		require.NoError(b, <-b.ended)
+		require.Contains(b, b.logs.String(), `"complete":true`)
+		b.ended <- nil
+	}, deepseektest.WithPace(deepseektest.Pace{Token: 20 * time.Millisecond}))
 }
 
 // What has not ended by then is told why it ends.
@@ -188,74 +207,93 @@ func TestSecondSignal(t *testing.T) {
 
 // Clients that take their time do not take anybody else's.
 func TestSlowClients(t *testing.T) {
-	t.Parallel()
-	srv := fake(t, deepseektest.WithAnswerLength(0, 200_000))
-	p := serve(t, srv.URL, `
-server: {header_timeout: 300ms, body_timeout: 1s, write_timeout: 500ms, idle_timeout: 300ms, max_header: 8KiB}
-`)
-	t.Run("header by the byte", func(t *testing.T) {
-		conn := p.dial()
+	const config = "server: {header_timeout: 300ms, body_timeout: 1s, write_timeout: 500ms, idle_timeout: 400ms, max_header: 8KiB}\n"
+	head := "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\n"
+	slow := func(name string, do func(b *bubble, conn net.Conn)) {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, config, func(b *bubble) {
+				do(b, b.dial())
+				require.Equal(b, http.StatusOK, status(b, b.client, b.url+"/models"), "for others")
+			}, deepseektest.WithAnswerLength(0, 200_000))
+		})
+	}
+	// gone waits until the connection is closed, and returns when that is.
+	gone := func(b *bubble, conn net.Conn) time.Duration {
+		begun := time.Now()
+		_, err := io.ReadAll(conn)
+		require.False(b, isTimeout(err), "it is cut off")
+		return time.Since(begun)
+	}
+	slow("nothing at all", func(b *bubble, conn net.Conn) {
+		require.Equal(b, 300*time.Millisecond, gone(b, conn))
+	})
+	slow("header by the byte", func(b *bubble, conn net.Conn) {
 		go func() {
-			for _, b := range []byte("POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nX-Long: " + strings.Repeat("x", 1000)) {
-				if _, err := conn.Write([]byte{b}); err != nil {
+			for _, c := range []byte(head + "X-Long: " + strings.Repeat("x", 1000)) {
+				if _, err := conn.Write([]byte{c}); err != nil {
 					return
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
 		}()
-		_, err := io.ReadAll(conn)
-		require.False(t, isTimeout(err), "it is cut off")
+		require.Equal(b, 300*time.Millisecond, gone(b, conn))
 	})
-	t.Run("body by the byte", func(t *testing.T) {
-		conn := p.dial()
-		_, err := io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1000\r\n\r\n{")
-		require.NoError(t, err)
+	slow("body by the byte", func(b *bubble, conn net.Conn) {
+		_, err := io.WriteString(conn, head+"Content-Length: 1000\r\n\r\n{")
+		require.NoError(b, err)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
-		require.Contains(t, whole(t, resp), "request_timeout")
+		require.NoError(b, err)
+		require.Equal(b, http.StatusRequestTimeout, resp.StatusCode)
+		require.Contains(b, whole(b, resp), "request_timeout")
 	})
-	t.Run("a large body that keeps coming", func(t *testing.T) {
-		conn := p.dial()
+	slow("a large body that keeps coming", func(b *bubble, conn net.Conn) {
 		piece := strings.Repeat(" ", 256<<10)
 		go func() {
-			_, _ = io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n")
-			for range 28 { // 7 MiB in 1.7 s
+			_, _ = io.WriteString(conn, head+"Transfer-Encoding: chunked\r\n\r\n")
+			for range 28 { // 7 MiB in 5.6 s
 				_, _ = io.WriteString(conn, "40000\r\n"+piece+"\r\n")
-				time.Sleep(60 * time.Millisecond)
+				time.Sleep(200 * time.Millisecond)
 			}
 			_, _ = io.WriteString(conn, "2\r\n{}\r\n0\r\n\r\n")
 		}()
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		require.NoError(t, err)
-		text := whole(t, resp)
-		require.Equal(t, http.StatusBadRequest, resp.StatusCode, text)
-		require.Contains(t, text, "model", "the server's own answer")
+		require.NoError(b, err)
+		text := whole(b, resp)
+		require.Equal(b, http.StatusBadRequest, resp.StatusCode, text)
+		require.Contains(b, text, "model", "the server's own answer")
 	})
-	t.Run("answer that is not read", func(t *testing.T) {
-		conn := p.dial()
-		_, err := io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Length: "+strconv.Itoa(len(streamBody))+"\r\n\r\n"+streamBody)
-		require.NoError(t, err)
-		eventually(t, "it has begun", func() bool { return srv.InFlight("main", "") > 0 })
-		eventually(t, "its place is free again", func() bool { return srv.InFlight("main", "") == 0 })
-		require.True(t, srv.Requests()[len(srv.Requests())-1].Left)
+	slow("a large body that does not keep coming", func(b *bubble, conn net.Conn) {
+		go func() {
+			_, _ = io.WriteString(conn, head+"Transfer-Encoding: chunked\r\n\r\n200000\r\n"+strings.Repeat(" ", 2<<20)+"\r\n")
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(b, err)
+		require.Equal(b, http.StatusRequestTimeout, resp.StatusCode)
 	})
-	t.Run("header of many lines", func(t *testing.T) {
-		for _, bomb := range []string{"X: " + strings.Repeat("x", 1<<20), strings.Repeat("X: y\r\n", 10_000)} {
-			conn := p.dial()
-			_, _ = io.WriteString(conn, "GET /models HTTP/1.1\r\nHost: gateway\r\n"+bomb+"\r\n\r\n")
+	slow("answer that is not read", func(b *bubble, conn net.Conn) {
+		_, err := io.WriteString(conn, head+"Content-Length: "+strconv.Itoa(len(streamBody))+"\r\n\r\n"+streamBody)
+		require.NoError(b, err)
+		synctest.Wait()
+		require.Equal(b, 1, b.fake.InFlight("main", ""))
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		require.Zero(b, b.fake.InFlight("main", ""), "its place is free again")
+		require.True(b, b.fake.Requests()[0].Left)
+	})
+	slow("a connection that is not used any more", func(b *bubble, conn net.Conn) {
+		_, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+		require.NoError(b, err)
+		require.Equal(b, 400*time.Millisecond, gone(b, conn))
+	})
+	for name, bomb := range map[string]string{"one": "X: " + strings.Repeat("x", 1<<20), "many": strings.Repeat("X: y\r\n", 10_000)} {
+		slow("header bomb of "+name, func(b *bubble, conn net.Conn) {
+			go func() { _, _ = io.WriteString(conn, "GET /models HTTP/1.1\r\nHost: gateway\r\n"+bomb+"\r\n\r\n") }()
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if err == nil { // it may be gone before the answer is read
-				require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
-			}
-		}
-	})
-	t.Run("nothing at all", func(t *testing.T) {
-		_, err := io.ReadAll(p.dial())
-		require.False(t, isTimeout(err))
-	})
-	require.Equal(t, http.StatusOK, status(t, client(t), p.url+"/models"))
-	p.stop()
+			require.NoError(b, err)
+			require.Equal(b, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
+			require.Empty(b, b.fake.Requests())
+		})
+	}
 }
 
 func isTimeout(err error) bool {
@@ -360,36 +398,6 @@ func TestTLS(t *testing.T) {
 	_, err = io.ReadAll(p.dial())
 	require.False(t, isTimeout(err), "who never shakes hands is cut off")
 	p.stop()
-}
-
-// The demo needs nothing, and every call to it is answered.
-func TestDemo(t *testing.T) {
-	t.Parallel()
-	p := &process{TB: t, cmd: command(t, "--demo", "--listen", "127.0.0.1:0"), done: make(chan error, 1), more: make(chan struct{}, 1)}
-	out, err := p.cmd.StdoutPipe()
-	require.NoError(t, err)
-	p.start()
-	var text strings.Builder
-	for lines := bufio.NewReader(out); !strings.Contains(text.String(), "export OPENAI_BASE_URL"); {
-		line, err := lines.ReadString('\n')
-		require.NoError(t, err)
-		text.WriteString(line)
-	}
-	_, url, _ := strings.Cut(text.String(), "curl -N ")
-	url, _, _ = strings.Cut(url, " ")
-	c := client(t)
-	var calls sync.WaitGroup
-	for range 4 {
-		calls.Go(func() { assert.Contains(t, whole(t, post(t, c, url, chatBody)), `"choices"`) })
-		calls.Go(func() { assert.Contains(t, whole(t, post(t, c, url, streamBody)), "data: [DONE]") })
-	}
-	calls.Wait()
-	p.stop()
-	require.Contains(t, p.log(), "msg=answered")
-
-	output, err := command(t, "--demo", "--listen", "0.0.0.0:0").CombinedOutput()
-	require.Error(t, err)
-	require.Contains(t, string(output), "loopback only")
 }
 
 func TestCommands(t *testing.T) {

@@ -25,6 +25,7 @@ type server struct {
 	gateway *gateway.Gateway
 	exports *exports
 	log     *slog.Logger
+	lines   *batch // of the log
 	level   *slog.LevelVar
 
 	http   *http.Server
@@ -36,10 +37,10 @@ type server struct {
 // newServer listens as the configuration says. More options are for the
 // transport.
 func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*server, error) {
-	s := &server{started: c, level: new(slog.LevelVar)}
+	s := &server{started: c, level: new(slog.LevelVar), lines: &batch{to: errs}}
 	s.config.Store(c)
 	s.level.Set(c.Level())
-	s.log = newLogger(c.Log.Format, s.level, errs)
+	s.log = newLogger(c.Log.Format, s.level, s.lines)
 	settings := c.Settings()
 	settings.Logger = s.log
 	var err error
@@ -105,6 +106,7 @@ func (s *server) loadCertificate(c *gateway.Config) error {
 // serve serves until ctx is done, and then until calls have ended or had their
 // time.
 func (s *server) serve(ctx context.Context) error {
+	defer func() { _ = s.lines.Flush() }()
 	l := newListener(s.tcp, s.started.Server.MaxConnections, s.started.Server.WriteTimeout)
 	s.exports.start()
 	defer func() {
