@@ -59,7 +59,7 @@ type Resume struct {
 	// gaps in its data, once there were 16, but not before MinStall. A stall noticed
 	// that way doubles MinStall for the rest of the answer.
 
-	// MinStall is the least time without data that counts as a stall. Default 10 s;
+	// MinStall is the least time without data that counts as a stall. Default 2 s;
 	// negative: Timeouts.BetweenData alone counts.
 	MinStall time.Duration
 	// StallFactor is at least 1. Default 8.
