@@ -145,6 +145,41 @@ func TestFirstAttemptSendsCallersBodyItself(t *testing.T) {
 	})
 }
 
+// A transport may go on reading an attempt's body after it has returned: it is
+// never one that another attempt reads, nor is its request.
+func TestEarlierAttemptMayStillReadItsBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, get := range []bool{true, false} {
+			var kept []*http.Request
+			var bodies []io.ReadCloser
+			late := roundTripper(func(req *http.Request) (*http.Response, error) {
+				half := make([]byte, len(smallRequest)/2)
+				_, err := io.ReadFull(req.Body, half)
+				require.NoError(t, err)
+				require.Equal(t, smallRequest[:len(half)], string(half))
+				kept, bodies = append(kept, req), append(bodies, req.Body)
+				if len(kept) < 3 {
+					return status(503)(req)
+				}
+				return answers(req)
+			})
+			req, body, _ := callersRequest(t.Context(), smallRequest, get)
+			resp, err := retrying(t, Retry{}, late).RoundTrip(req)
+			require.NoError(t, err)
+			_ = resp.Body.Close()
+			require.Len(t, kept, 3)
+			for i, r := range kept {
+				require.Same(t, bodies[i], r.Body, "the request of attempt %d was given another body", i+1)
+				rest, err := io.ReadAll(r.Body)
+				require.NoError(t, err)
+				require.Equal(t, smallRequest[len(smallRequest)/2:], string(rest), "attempt %d", i+1)
+				require.NoError(t, r.Body.Close())
+			}
+			require.EqualValues(t, 1, body.closes.Load())
+		}
+	})
+}
+
 func TestBodyWithoutGetBodyIsBufferedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := scripted(status(503), status(503), answers)

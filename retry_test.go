@@ -183,6 +183,24 @@ func TestRetryIntervalsAreFullJitterCappedAfterJitter(t *testing.T) {
 	})
 }
 
+// A Retry-After in between does not make the waits short again.
+func TestRetryAfterDoesNotStartTheIntervalsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var longest time.Duration
+		for range 100 {
+			base := scripted(status(500), status(500), status(503, "Retry-After: 1"), status(500), answers)
+			resp, err := send(t.Context(), retrying(t, Retry{MinInterval: time.Second, MaxInterval: time.Minute}, base))
+			require.NoError(t, err)
+			_ = resp.Body.Close()
+			all := base.sent()
+			wait := all[4].at.Sub(all[3].at)
+			require.LessOrEqual(t, wait, 8*time.Second)
+			longest = max(longest, wait)
+		}
+		require.Greater(t, longest, 6*time.Second, "the fourth wait's bound is 8 s")
+	})
+}
+
 func TestRetryIntervalsDoNotOverflow(t *testing.T) {
 	rt, err := newRetrier(Retry{MaxAttempts: 1000, MinInterval: time.Hour, MaxInterval: 1 << 62, MaxRetryAfter: time.Hour})
 	require.NoError(t, err)
@@ -353,9 +371,11 @@ func TestRetryMaxAttemptsCountsTheFirst(t *testing.T) {
 			start := time.Now()
 			_, err := send(t.Context(), retrying(t, Retry{MaxAttempts: n}, base))
 			require.NoError(t, err)
-			require.Len(t, base.sent(), n)
+			all := base.sent()
+			require.Len(t, all, n)
+			require.Zero(t, time.Since(all[n-1].at), "slept after the last attempt")
 			if n == 1 {
-				require.Zero(t, time.Since(start), "slept after the last attempt")
+				require.Zero(t, time.Since(start))
 			}
 		}
 	})
@@ -415,6 +435,139 @@ func TestDiscardedResponsesClosedWithMaxConnsPerHost1(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, wholeAnswer, body)
 	require.EqualValues(t, 5, n.Load())
+}
+
+// A discarded body that does not end must not keep the next attempt waiting,
+// whether or not a guard watches over it.
+func TestDiscardedBodyThatStallsHoldsNothingUp(t *testing.T) {
+	long := strings.Repeat("x", maxErrorBody+1000)
+	for _, c := range []struct {
+		name  string
+		first step
+		most  time.Duration // without a guard
+	}{
+		{"an event stream that stalls", reply(503, "text/event-stream", nil, keepAlive, 24*time.Hour), settleFor},
+		{"an error object that stalls", reply(503, "application/json", nil, `{"error":`, 24*time.Hour), settleFor},
+		{"a long page that stalls", reply(503, "text/html", nil, long, 24*time.Hour), 0},
+		{"a trickle", reply(503, "text/html", nil, "a", 4*time.Second, "b", 4*time.Second, "c", 4*time.Second, "d", 24*time.Hour), settleFor},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				soon := Retry{MinInterval: 1, MaxInterval: 1}
+				for _, rt := range []func(base *script) http.RoundTripper{
+					func(base *script) http.RoundTripper { return retrying(t, soon, base) },
+					func(base *script) http.RoundTripper { return retrying(t, soon, guarded(Timeouts{}, base)) },
+				} {
+					base, start := scripted(c.first, answers), time.Now()
+					resp, err := send(t.Context(), rt(base))
+					require.NoError(t, err)
+					require.Equal(t, 200, resp.StatusCode)
+					text, err := readBody(resp)
+					require.NoError(t, err)
+					require.Equal(t, wholeAnswer, text)
+					require.LessOrEqual(t, time.Since(start), c.most+time.Minute+12*time.Second)
+					base.allClosed(t)
+				}
+				base, start := scripted(c.first, answers), time.Now()
+				resp, err := send(t.Context(), retrying(t, soon, base))
+				require.NoError(t, err)
+				_ = resp.Body.Close()
+				require.LessOrEqual(t, time.Since(start), c.most+time.Millisecond)
+				require.Zero(t, base.closedTwice.Load())
+			})
+		})
+	}
+}
+
+// What of a last response has come in time is handed out.
+func TestLastResponseThatStallsIsReturnedAsFarAsItCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, wrap := range []func(http.RoundTripper) http.RoundTripper{
+			func(rt http.RoundTripper) http.RoundTripper { return rt },
+			NewGuard(Timeouts{}, false),
+		} {
+			base := scripted(reply(503, "text/plain", []string{"X-Ds-Trace-Id: abc"}, "come ", 24*time.Hour))
+			resp, err := send(t.Context(), retrying(t, Retry{MaxAttempts: 1}, wrap(base)))
+			require.NoError(t, err)
+			require.Equal(t, 503, resp.StatusCode)
+			require.Equal(t, "abc", resp.Header.Get("X-Ds-Trace-Id"))
+			body, err := readBody(resp)
+			require.NoError(t, err)
+			require.Equal(t, "come ", body)
+			base.allClosed(t)
+		}
+	})
+}
+
+// A response that nobody reads is drained only as far as that is sure to be short.
+func TestDiscardDrainsWhatIsShortOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			media  string
+			length int64
+			parts  []any
+			reads  bool
+			most   time.Duration
+		}{
+			{"short", "application/json", 3, []any{"abc"}, true, 0},
+			{"of unknown length", "application/json", -1, []any{"abc", 24 * time.Hour}, false, 0},
+			{"long", "application/json", 1 << 20, []any{"abc", 24 * time.Hour}, false, 0},
+			{"a stream", "text/event-stream", 3, []any{"abc"}, false, 0},
+			{"short, and stalls", "application/json", 3, []any{"a", 24 * time.Hour}, true, drainFor},
+		} {
+			resp, err := reply(200, c.media, nil, c.parts...)(chatRequest(t.Context(), false))
+			require.NoError(t, err)
+			resp.ContentLength = c.length
+			body := &callersBody{Reader: resp.Body}
+			resp.Body = struct {
+				io.Reader
+				io.Closer
+			}{body, closers{body, resp.Body}}
+			start := time.Now()
+			discard(resp)
+			require.Equal(t, c.most, time.Since(start), c.name)
+			require.Equal(t, c.reads, body.reads.Load() > 0, c.name)
+			require.EqualValues(t, 1, body.closes.Load(), c.name)
+		}
+		discard(nil)
+	})
+}
+
+// closers closes several things at once.
+type closers []io.Closer
+
+func (cs closers) Close() error {
+	for _, c := range cs {
+		_ = c.Close()
+	}
+	return nil
+}
+
+// An attempt's context ends with the attempt: with the failed one before the
+// next begins, with the last one not before its answer has been read.
+func TestAttemptsContextEndsWithItsAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := scripted(status(503), fails(errReset), streamReply(keepAlive), streamReply(chunkRole, time.Second, chunkHello, time.Second, chunkStop+eventDone))
+		started := 0
+		watching := roundTripper(func(req *http.Request) (*http.Response, error) {
+			for i, earlier := range base.sent() {
+				require.Error(t, earlier.req.Context().Err(), "attempt %d goes on beside the next", i+1)
+			}
+			started++
+			return base.RoundTrip(req)
+		})
+		resp, err := sendStream(t.Context(), retrying(t, Retry{}, guarded(Timeouts{}, watching)))
+		require.NoError(t, err)
+		require.Equal(t, 4, started)
+		last := base.sent()[3].req.Context()
+		require.NoError(t, last.Err(), "the answer is still to come")
+		text, err := readBody(resp)
+		require.NoError(t, err)
+		require.Equal(t, wholeStream, text)
+		require.Error(t, last.Err(), "nothing is left of it")
+		base.allClosed(t)
+	})
 }
 
 func TestCertificateErrorIsNotRetried(t *testing.T) {

@@ -160,20 +160,29 @@ func isFinishReasonFault(raw []byte) bool {
 	return len(raw) > 2 && finishReasonFault(string(raw[1:len(raw)-1]))
 }
 
+// settleFor is how long the body of a failed response is waited for where no
+// guard's clocks run: the status has said what matters.
+const settleFor = 10 * time.Second
+
 // settle makes a failed response independent of its connection: what is small
 // is read into memory, so that it can be handed out later while connection and
-// permits already serve others. What is not small stays as it is.
+// permits already serve others. What is not small stays as it is; what does not
+// come is cut off.
 func settle(resp *http.Response) {
 	if _, ok := resp.Body.(*memBody); ok {
 		return
 	}
-	v := judge(resp, nil)
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody+1))
-	if len(data) > maxErrorBody && err == nil {
-		resp.Body = &longBody{io.MultiReader(bytes.NewReader(data), resp.Body), resp.Body, data}
+	v, body := judge(resp, nil), resp.Body
+	late := time.AfterFunc(settleFor, func() { _ = body.Close() }) // which wakes the read
+	data, err := io.ReadAll(io.LimitReader(body, maxErrorBody+1))
+	inTime := late.Stop()
+	if len(data) > maxErrorBody && err == nil && inTime {
+		resp.Body = &longBody{io.MultiReader(bytes.NewReader(data), body), body, data}
 		return
 	}
-	_ = resp.Body.Close() // half an error body still tells more than none
+	if inTime {
+		_ = body.Close() // half an error body still tells more than none
+	}
 	resp.Body = newMemBody(data, v)
 }
 
@@ -198,15 +207,23 @@ func letGo(resp *http.Response) {
 }
 
 // discard gives back a response that nobody will read. It is drained first,
-// for the connection's sake, only if that is sure to be short.
+// for the connection's sake, only if that is sure to be short, in bytes and in
+// time.
 func discard(resp *http.Response) {
 	if resp == nil {
 		return
 	}
-	if resp.ContentLength >= 0 && resp.ContentLength <= 16<<10 && !isEventStream(resp.Header) {
-		_, _ = io.CopyN(io.Discard, resp.Body, resp.ContentLength)
+	body := resp.Body
+	_, inMemory := body.(*memBody)
+	if inMemory || resp.ContentLength < 0 || resp.ContentLength > 16<<10 || isEventStream(resp.Header) {
+		_ = body.Close()
+		return
 	}
-	_ = resp.Body.Close()
+	late := time.AfterFunc(drainFor, func() { _ = body.Close() })
+	_, _ = io.CopyN(io.Discard, body, resp.ContentLength)
+	if late.Stop() {
+		_ = body.Close()
+	}
 }
 
 func isEventStream(h http.Header) bool {
