@@ -286,6 +286,88 @@ func TestBreakerLateStreamFailureCounts(t *testing.T) {
 	require.Equal(t, BreakerOpen, k.state, "5 beginnings and 5 breaks")
 }
 
+// The break of a stream counts when it comes, however long ago the call was let
+// in: after the window that saw its beginning, and after the circuit was open
+// and closed again.
+func TestBreakerCountsBreaksOfStreamsLongerThanItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails := make(chan struct{})
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			switch req.URL.Path {
+			case "/stream":
+				r, w := io.Pipe()
+				go func() {
+					<-fails
+					_ = w.CloseWithError(errors.New("reset"))
+				}()
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: r, Request: req}, nil
+			case "/fails":
+				return nil, errors.New("reset")
+			}
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+		})
+		rt, k := newTestBreaker(t, Breaker{MinRequests: 5, Window: 30 * time.Second, OpenFor: time.Second, Probes: 1}, base)
+		var wg sync.WaitGroup
+		for range 5 {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/stream", nil)
+			resp, err := rt.RoundTrip(req)
+			require.NoError(t, err)
+			wg.Go(func() {
+				_, err := io.ReadAll(resp.Body)
+				require.Error(t, err)
+			})
+		}
+		times(5, func() { _ = do(t.Context(), rt, "fails") })
+		require.Equal(t, BreakerOpen, k.state)
+		time.Sleep(time.Second)
+		times(100, func() { _ = do(t.Context(), rt, "x") })
+		require.Equal(t, BreakerClosed, k.state)
+		time.Sleep(10 * time.Minute)
+		close(fails)
+		wg.Wait()
+		require.Equal(t, BreakerOpen, k.state, "five breaks, and nothing else in the window")
+	})
+}
+
+// An outage is no key's: what fails with one counts for all.
+func TestBreakerIsOfTheEndpointNotOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := scripted(status(503))
+		tr := transportOver(t, base, WithAPIKeys(manyKeys(20)...), WithStrategy(RoundRobin{}), WithRetry(Retry{MaxAttempts: 1}), WithBreaker(Breaker{MinRequests: 10}))
+		used := map[string]bool{}
+		for range 10 {
+			_, err := send(t.Context(), tr)
+			require.NoError(t, err)
+		}
+		for _, a := range base.sent() {
+			used[a.header.Get("Authorization")] = true
+		}
+		require.Greater(t, len(used), 5, "keys used")
+		_, err := send(t.Context(), tr)
+		require.ErrorIs(t, err, ErrCircuitOpen)
+		require.Len(t, base.sent(), 10)
+	})
+}
+
+// The breaker hands on what the server said, also what opens it.
+func TestBreakerHandsOnWhatTheServerSaid(t *testing.T) {
+	m, err := NewBreaker("host", Breaker{MinRequests: 1})
+	require.NoError(t, err)
+	base := scripted(status(503, "X-Custom: kept"))
+	resp, err := send(t.Context(), m(base))
+	require.NoError(t, err)
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, "kept", resp.Header.Get("X-Custom"))
+	text, err := readBody(resp)
+	require.NoError(t, err)
+	require.Contains(t, text, "status of the script")
+	_, err = send(t.Context(), m(base))
+	var open *CircuitOpenError
+	require.ErrorAs(t, err, &open)
+	require.Equal(t, "deepseek-flash", open.Model)
+	require.Contains(t, err.Error(), "host deepseek-flash, next probe in ")
+}
+
 func TestBreakerHooksRunWithoutLocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &statusBase{}

@@ -1,6 +1,8 @@
 package deepseek
 
 import (
+	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -63,6 +65,29 @@ func TestGuardTellsAStallFromACancelledCall(t *testing.T) {
 		require.False(t, isContextError(err))
 		require.WithinDuration(t, start.Add(5*time.Second), time.Now(), time.Millisecond)
 	})
+}
+
+// A streamed event costs the guard no allocation, however it is read.
+func TestGuardAllocatesNothingAnEvent(t *testing.T) {
+	stream := longStream()
+	events := bytes.Count(stream, []byte("\n\n"))
+	bytewise := func() {
+		resp, err := sendStream(context.Background(), guarded(Timeouts{}, streamBase(stream)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, struct{ io.Reader }{resp.Body}); err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	for name, read := range map[string]func(){
+		"bytes": bytewise, "events": func() { readEvents(t, guarded(Timeouts{}, streamBase(stream))) },
+	} {
+		all := testing.AllocsPerRun(20, read)
+		t.Logf("%s: %.0f allocations for %d events", name, all, events)
+		require.Less(t, all, float64(events)/10, name)
+	}
 }
 
 func FuzzStreamBody(f *testing.F) {

@@ -129,6 +129,26 @@ func TestLearnedLimitIgnoresCancelledCallsAndFaults(t *testing.T) {
 	}
 }
 
+// How long answers take says nothing of the load: their lengths differ by a
+// hundred times. Only a 429 lowers the limit.
+func TestLearnedLimitIgnoresHowLongAnswersTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, take, c := oneSlot(t, 0)
+		s.setLimit(4)
+		for _, d := range []time.Duration{time.Second, 10 * time.Minute, time.Second, time.Hour} {
+			for range 20 {
+				out := []*permit{take(), take()} // of four: not the bottleneck
+				time.Sleep(d)
+				for _, p := range out {
+					p.finish(c, verdict{outcome: answered})
+				}
+			}
+			_, limit := s.load()
+			require.Equal(t, 4, limit, "answers that take %s", d)
+		}
+	})
+}
+
 // A limit that is confirmed again and again is tried more and more rarely.
 func TestLearnedLimitIsPatientWhereItWasRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
