@@ -339,9 +339,9 @@ func (t *Transport) PoolOf(endpoint string) *Pool {
 	return nil
 }
 
-// BaseURL is where the API's paths begin at the first endpoint: its base URL,
-// without the part of the API that it may name, as the SDKs' settings do (/v1,
-// /beta). A path brings its own.
+// BaseURL is where the API's paths begin at the first endpoint: its base URL; at
+// DeepSeek without the part of the API that it may name, as the SDKs' settings
+// do (/v1, /beta). A path brings its own. The URL is the caller's to change.
 func (t *Transport) BaseURL() *url.URL {
 	e := t.endpoints[0]
 	return e.join(e.root, "")
