@@ -197,6 +197,42 @@ func TestNothingIsSentThatDeepSeekRejects(t *testing.T) {
 	require.ErrorContains(t, err, "was sent")
 }
 
+// What is no request, or cannot be written as JSON, is an error of every call,
+// and no panic.
+func TestNilAndUnwritableRequestsAreErrors(t *testing.T) {
+	c, s := newClient(t)
+	var bad *deepseek.RequestError
+	_, err := c.Chat(t.Context(), nil)
+	require.ErrorAs(t, err, &bad)
+	_, err = c.ChatStream(t.Context(), nil)
+	require.ErrorAs(t, err, &bad)
+	_, err = c.Complete(t.Context(), nil)
+	require.ErrorAs(t, err, &bad)
+	_, err = c.CompleteStream(t.Context(), nil)
+	require.ErrorAs(t, err, &bad)
+	_, _, err = deepseek.ChatJSON[place](t.Context(), c, nil)
+	require.ErrorAs(t, err, &bad)
+
+	unwritable := func() {}
+	for _, change := range []func(*deepseek.ChatRequest){
+		func(r *deepseek.ChatRequest) { r.Extra = map[string]any{"f": unwritable} },
+		func(r *deepseek.ChatRequest) { r.Tools = []deepseek.Tool{deepseek.FunctionTool("f", "", unwritable)} },
+		func(r *deepseek.ChatRequest) { r.Messages[0].Extra = deepseek.Extra{"x": json.RawMessage("{")} },
+	} {
+		req := ask(deepseek.User("x"))
+		change(req)
+		_, err = c.Chat(t.Context(), req)
+		require.Error(t, err)
+		_, err = c.ChatStream(t.Context(), req)
+		require.Error(t, err)
+		_, err = json.Marshal(req)
+		require.Error(t, err)
+	}
+	_, err = c.Complete(t.Context(), &deepseek.CompletionRequest{Extra: map[string]any{"f": unwritable}})
+	require.Error(t, err)
+	require.Empty(t, s.Requests())
+}
+
 func TestCancelledCallTellsTheContext(t *testing.T) {
 	c, s := newClient(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -81,8 +81,18 @@ func TestGuardAllocatesNothingAnEvent(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 	}
+	copied := func() {
+		resp, err := sendStream(context.Background(), guarded(Timeouts{}, streamBase(stream)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != int64(len(stream)) {
+			t.Fatal(n, err)
+		}
+		_ = resp.Body.Close()
+	}
 	for name, read := range map[string]func(){
-		"bytes": bytewise, "events": func() { readEvents(t, guarded(Timeouts{}, streamBase(stream))) },
+		"bytes": bytewise, "WriteTo": copied, "events": func() { readEvents(t, guarded(Timeouts{}, streamBase(stream))) },
 	} {
 		all := testing.AllocsPerRun(20, read)
 		t.Logf("%s: %.0f allocations for %d events", name, all, events)

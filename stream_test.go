@@ -72,6 +72,28 @@ func TestStreamAddsUpToTheAnswer(t *testing.T) {
 	}
 }
 
+func TestStreamedLogprobsAddUp(t *testing.T) {
+	c, _ := newClient(t)
+	req := ask(deepseek.User("x"))
+	req.Logprobs, req.TopLogprobs = true, 2
+	want, err := c.Chat(t.Context(), req)
+	require.NoError(t, err)
+	stream, err := c.ChatStream(t.Context(), req)
+	require.NoError(t, err)
+	_, _, err = collect(stream)
+	require.NoError(t, err)
+	whole, joined := want.Choices[0].Logprobs, stream.Response().Choices[0].Logprobs
+	require.NotEmpty(t, whole.Content)
+	require.Equal(t, whole.Content, joined.Content)
+	require.Equal(t, whole.ReasoningContent, joined.ReasoningContent)
+	text := ""
+	for _, token := range joined.Content {
+		text += token.Token
+		require.LessOrEqual(t, token.Logprob, 0.0)
+	}
+	require.Equal(t, want.Text(), text)
+}
+
 func TestStreamedToolCallsAreJoinedByIndex(t *testing.T) {
 	c, s := newClient(t)
 	calls := []deepseektest.ToolCall{{ID: "call_a", Name: "f", Arguments: `{"a":"é中","b":[1,2,3]}`}, {ID: "call_b", Name: "g", Arguments: `{}`}}
