@@ -6,19 +6,19 @@ import "context"
 //
 // Source: https://api-docs.deepseek.com/api/get-user-balance
 type Balance struct {
-	Available bool // enough for calls
-	Infos     []BalanceInfo
-	Extra     Extra // what else the server sent
+	Available bool          // enough for calls
+	Infos     []BalanceInfo // one for each currency
+	Extra     Extra         // what else the server sent
 }
 
 // BalanceInfo is the balance in one currency. Amounts are decimal texts, such as
 // "110.00", as the API sends them: they are exact.
 type BalanceInfo struct {
 	Currency string // "CNY" or "USD"
-	Total    string
+	Total    string // Granted and ToppedUp together
 	Granted  string // given for free; spent first
 	ToppedUp string // paid in
-	Extra    Extra
+	Extra    Extra  // what else the server sent
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler].

@@ -12,9 +12,9 @@ import (
 // Breaker says when an endpoint is left alone for a while. There is one circuit
 // a model, because DeepSeek's models fail apart.
 //
-// Only what is the server's fault counts: 5xx, 408, 409, network errors, stalls
-// and cut answers. A 429 or a key's or account's trouble counts for nothing, and
-// a call that its caller cancelled least of all.
+// Only what is the server's fault counts: 5xx (but for 501 and 505), 408, 409,
+// network errors, stalls and cut answers. A 429 or a key's or account's trouble
+// counts for nothing, and a call that its caller cancelled least of all.
 //
 //	closed      calls pass. Over the last Window, at least MinRequests of them and
 //	            FailureRatio of those failed: open. So it does when InARow of them

@@ -335,7 +335,7 @@ type CacheStats struct {
 	Entries int   // answers kept; 0 if the store is not the default one
 	Bytes   int64 // that they take
 
-	StoreErrors int64
+	StoreErrors int64 // failures of the store; the calls went on
 
 	// What hits, and calls that shared one to its end, would have used and cost.
 	SavedPromptTokens int64

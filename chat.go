@@ -79,9 +79,9 @@ type ReasoningEffort string
 
 const (
 	EffortNone ReasoningEffort = "none" // as ThinkingOff
-	EffortLow  ReasoningEffort = "low"
+	EffortLow  ReasoningEffort = "low"  // less
 	EffortHigh ReasoningEffort = "high" // the default
-	EffortMax  ReasoningEffort = "max"
+	EffortMax  ReasoningEffort = "max"  // the most
 )
 
 // ResponseFormat asks for a form of answer. Make it with [JSONFormat].

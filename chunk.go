@@ -19,20 +19,20 @@ type ChatChunk struct {
 
 // ChunkChoice is what a chunk adds to one answer.
 type ChunkChoice struct {
-	Index        int
-	Delta        Delta
+	Index        int          // which answer it adds to
+	Delta        Delta        // what it adds to the message
 	FinishReason FinishReason // empty but in the last
-	Logprobs     *Logprobs
-	Extra        Extra
+	Logprobs     *Logprobs    // of its tokens; nil unless asked for
+	Extra        Extra        // what else the server sent
 }
 
 // Delta is what a chunk adds to a message.
 type Delta struct {
-	Role             Role // in the first chunk only
-	Content          string
-	ReasoningContent string
+	Role             Role       // in the first chunk only
+	Content          string     // to be appended to the text
+	ReasoningContent string     // to be appended to the reasoning
 	ToolCalls        []ToolCall // fragments; those of equal Index belong together
-	Extra            Extra
+	Extra            Extra      // what else the server sent
 
 	content, reasoning presence
 }

@@ -17,8 +17,8 @@ import (
 //
 // Source: https://api-docs.deepseek.com/api/create-completion
 type CompletionRequest struct {
-	Model       string // empty means ModelFlash
-	Prompt      string
+	Model       string   // empty means ModelFlash
+	Prompt      string   // what comes before the gap
 	Suffix      string   // what follows the gap
 	Echo        bool     // repeat the prompt in the answer; not with Suffix or Logprobs
 	Logprobs    *int     // tell probabilities, of as many likely tokens, 0 to 20
@@ -65,23 +65,23 @@ func (r *CompletionRequest) body(stream bool) ([]byte, error) {
 // CompletionResponse is the answer to a completion request, or one piece of it
 // in a [CompletionStream].
 type CompletionResponse struct {
-	ID                string
-	Object            string // "text_completion"
-	Created           int64  // seconds since 1970
-	Model             string
-	SystemFingerprint string
-	Choices           []CompletionChoice
-	Usage             *Usage // nil if the server told none
-	Extra             Extra  // what else the server sent
+	ID                string             // of the call; the same in all pieces
+	Object            string             // "text_completion"
+	Created           int64              // seconds since 1970
+	Model             string             // what answered
+	SystemFingerprint string             // opaque
+	Choices           []CompletionChoice // one with DeepSeek; may be empty elsewhere
+	Usage             *Usage             // nil if the server told none
+	Extra             Extra              // what else the server sent
 }
 
 // CompletionChoice is one answer of a [CompletionResponse].
 type CompletionChoice struct {
-	Index        int
-	Text         string
+	Index        int             // its place among the answers
+	Text         string          // the text, or what a piece adds to it
 	FinishReason FinishReason    // never FinishToolCalls
 	Logprobs     json.RawMessage // text_offset, token_logprobs, tokens, top_logprobs; nil unless asked for
-	Extra        Extra
+	Extra        Extra           // what else the server sent
 }
 
 // Text returns the text of the first choice, "" if there is none.

@@ -52,9 +52,9 @@ constructor, works alone, and knows nothing of its neighbours:
 	retry     NewRetry      which outcomes are tried again, when, how often
 	hedge     NewHedge      a second attempt beside one that is late; only WithHedging
 	queue     NewQueue      the waiting room, the only place where calls wait for room
-	route     NewRoute      which endpoint; each has its own breaker, pool, rate, meter, guard
+	route     NewRoute      which endpoint; each has its own breaker, pool and guard
 	breaker   NewBreaker    leaves an endpoint alone that fails
-	limit     NewLimit      calls in flight over everything
+	limit     NewLimit      calls in flight over everything; above several endpoints
 	pool      Pool          which account and key, by a Strategy; learned limits; failover
 	rate      NewRateLimit  requests a second
 	meter     NewMeter      what an attempt costs
@@ -79,7 +79,7 @@ byte, [DONE], a read error, Close, or the end of the context.
 	402                                         next account at once; none: 402              account aside until its balance is back
 	403                                         next key once; else the 403                  key aside for 30 s
 	429                                         next account with room; none: waits          limit shrinks
-	408, 409, 5xx                               waits, then again                   failure
+	408, 409, other 5xx                         waits, then again                   failure
 	network error, stall, end before data       waits, then again                   failure
 	200 that is not whole JSON                  waits, then again                   failure
 	first data late, with hedging               another account as well         nothing  nothing, if it loses
@@ -88,6 +88,9 @@ byte, [DONE], a read error, Close, or the end of the context.
 	insufficient_system_resource, aborted       as the three lines above            failure
 	certificate, URL, foreign origin            error at once
 	the caller gave up                          the context's error at once
+
+With several endpoints, what ends in "waits" goes on to the next endpoint at once
+instead, and waits when all have been tried.
 
 # Answers that go on
 

@@ -54,16 +54,16 @@ var (
 // the error's type, then from its text; never from its code, which DeepSeek
 // sets to invalid_request_error for nearly everything.
 type APIError struct {
-	StatusCode int    // HTTP status; 200 when the error came inside a 200
-	Type       string // "type" of the error object, such as "rate_limit_error"
-	Code       string // "code" of the error object
-	Param      string // "param" of the error object
-	Message    string // "message" of the error object, or the start of a body that is no JSON
-	TraceID    string // x-ds-trace-id, what DeepSeek's support asks for
-	RetryAfter time.Duration
-	Attempts   Attempts // how the call got here, oldest first
-	Header     http.Header
-	Body       []byte // the body as received, at most 64 KiB
+	StatusCode int           // HTTP status; 200 when the error came inside a 200
+	Type       string        // "type" of the error object, such as "rate_limit_error"
+	Code       string        // "code" of the error object
+	Param      string        // "param" of the error object
+	Message    string        // "message" of the error object, or the start of a body that is no JSON
+	TraceID    string        // x-ds-trace-id, what DeepSeek's support asks for
+	RetryAfter time.Duration // what the server asked to wait; 0 if it did not
+	Attempts   Attempts      // how the call got here, oldest first
+	Header     http.Header   // of the response
+	Body       []byte        // the body as received, at most 64 KiB
 }
 
 // Error tells status, type, message, trace id and, where there was more than
@@ -202,7 +202,7 @@ func snippet(body []byte) string {
 // caller gave up, or this package refused to send. It wraps the cause, so
 // errors.Is and errors.As see through it, and tells the attempts made.
 type CallError struct {
-	Err      error
+	Err      error    // the cause
 	Attempts Attempts // how the call got here, oldest first; empty when nothing was sent
 }
 
@@ -237,6 +237,7 @@ type CircuitOpenError struct {
 	end noRoom // where its end is told, for calls that wait for another endpoint as well
 }
 
+// Error tells endpoint, model and the time to the next probe.
 func (e *CircuitOpenError) Error() string {
 	s := "deepseek: circuit open"
 	if e.Endpoint != "" {
@@ -254,7 +255,7 @@ func (e *CircuitOpenError) Is(target error) bool { return target == ErrCircuitOp
 // NoAccountError is a call refused because no key could be used for it. It
 // matches [ErrNoAccount].
 type NoAccountError struct {
-	Model  string
+	Model  string // empty if the call named none
 	Reason string // what is wrong with the accounts, by count
 	// RetryIn is the time until an account may be tried again; 0 if unknown.
 	RetryIn time.Duration
@@ -267,6 +268,7 @@ type NoAccountError struct {
 // ErrAuthentication, both or none.
 func (e *NoAccountError) Unwrap() []error { return e.causes }
 
+// Error tells what is wrong with the accounts, by count.
 func (e *NoAccountError) Error() string {
 	s := "deepseek: no usable account"
 	if e.Model != "" {
@@ -288,8 +290,8 @@ func (e *NoAccountError) Is(target error) bool { return target == ErrNoAccount }
 // [ErrNoEndpoint]; [ErrInvalidRequest] if none of them serves such calls; and
 // what the refusals of the endpoints match.
 type NoEndpointError struct {
-	Model  string
-	Path   string
+	Model  string // empty if the call named none
+	Path   string // of the request
 	Reason string // what is wrong with each endpoint
 	// RetryIn is the time until one of them may be tried again; 0 if unknown.
 	RetryIn time.Duration
@@ -338,6 +340,7 @@ func retryIn(err error) time.Duration {
 	return 0
 }
 
+// Error tells what is wrong with each endpoint.
 func (e *NoEndpointError) Error() string {
 	s := "deepseek: no endpoint takes " + orElse(e.Model, e.Path)
 	return s + ": " + e.Reason
@@ -361,6 +364,7 @@ type QueueFullError struct {
 	RetryIn time.Duration
 }
 
+// Error tells why the call could not wait, and for what.
 func (e *QueueFullError) Error() string {
 	s := "deepseek: " + e.Reason
 	if e.Waited > 0 {
@@ -383,6 +387,7 @@ type StallError struct {
 	After time.Duration // how long the clock allows
 }
 
+// Error tells what did not come, and for how long.
 func (e *StallError) Error() string {
 	return fmt.Sprintf("deepseek: stalled: no %s for %s", map[string]string{
 		clockFirstData: "first data", clockBetweenData: "data", clockSilence: "byte",
@@ -411,6 +416,8 @@ type TruncatedError struct {
 	Continuation error
 }
 
+// Error tells how the answer ended and why it was not continued, nothing of its
+// text.
 func (e *TruncatedError) Error() string {
 	s := "deepseek: answer truncated: " + e.Reason
 	if e.Err != nil && !errors.Is(e.Err, io.ErrUnexpectedEOF) {
@@ -449,6 +456,7 @@ type OriginError struct {
 	Want string // scheme://host:port that the keys belong to; several are joined by " or "
 }
 
+// Error names both origins.
 func (e *OriginError) Error() string {
 	return "deepseek: refusing to send to " + e.Got + ": the keys are for " + e.Want
 }
@@ -461,9 +469,10 @@ func (e *OriginError) Is(target error) bool { return target == ErrInvalidRequest
 type RequestError struct {
 	Field  string // JSON path of the field, such as "messages[2].role"
 	Value  string // the value at fault, shortened
-	Reason string
+	Reason string // what is wrong with it
 }
 
+// Error names the field and the value.
 func (e *RequestError) Error() string {
 	s := "deepseek: invalid request: " + e.Field
 	if e.Value != "" {
@@ -479,9 +488,10 @@ func (e *RequestError) Is(target error) bool { return target == ErrInvalidReques
 type ConfigError struct {
 	Field  string // such as "Retry.MaxAttempts"
 	Value  string // never a secret
-	Reason string
+	Reason string // what is wrong with it
 }
 
+// Error names the field and the value.
 func (e *ConfigError) Error() string {
 	s := "deepseek: invalid configuration: " + e.Field
 	if e.Value != "" {

@@ -10,11 +10,12 @@ import (
 // AnswerError is an answer that came whole but is not what was asked for: blank,
 // or no JSON of the wanted kind.
 type AnswerError struct {
-	Reason   string
-	Err      error // why it could not be decoded; nil if it is blank
-	Response *ChatResponse
+	Reason   string        // what is wrong with it
+	Err      error         // why it could not be decoded; nil if it is blank
+	Response *ChatResponse // the answer
 }
 
+// Error tells what is wrong with the answer, nothing of its text.
 func (e *AnswerError) Error() string {
 	s := "deepseek: unusable answer: " + e.Reason
 	if e.Err != nil {

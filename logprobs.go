@@ -8,18 +8,18 @@ import (
 
 // Logprobs are the probabilities of the tokens of an answer.
 type Logprobs struct {
-	Content          []TokenLogprob
-	ReasoningContent []TokenLogprob
-	Extra            Extra
+	Content          []TokenLogprob // of the text
+	ReasoningContent []TokenLogprob // of the reasoning
+	Extra            Extra          // what else the server sent
 }
 
 // TokenLogprob is the probability of one token, and of those that were likely in
 // its place.
 type TokenLogprob struct {
-	Token       string         `json:"token"`
-	Logprob     float64        `json:"logprob"` // -9999 means outside the 20 most likely
-	Bytes       []int          `json:"bytes"`   // the token's UTF-8 bytes; a token may be part of a character
-	TopLogprobs []TokenLogprob `json:"top_logprobs,omitempty"`
+	Token       string         `json:"token"`                  // the token's text
+	Logprob     float64        `json:"logprob"`                // -9999 means outside the 20 most likely
+	Bytes       []int          `json:"bytes"`                  // the token's UTF-8 bytes; a token may be part of a character
+	TopLogprobs []TokenLogprob `json:"top_logprobs,omitempty"` // the likeliest, as many as asked for
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler].

@@ -8,10 +8,10 @@ import (
 type Role string
 
 const (
-	RoleSystem    Role = "system"
-	RoleUser      Role = "user"
-	RoleAssistant Role = "assistant"
-	RoleTool      Role = "tool"
+	RoleSystem    Role = "system"    // says how to answer
+	RoleUser      Role = "user"      // asks
+	RoleAssistant Role = "assistant" // the model
+	RoleTool      Role = "tool"      // brings a call's result
 )
 
 func (r *Role) decode(value []byte) bool {
@@ -26,8 +26,8 @@ func (r *Role) decode(value []byte) bool {
 //
 // Source: https://api-docs.deepseek.com/api/create-chat-completion
 type Message struct {
-	Role    Role
-	Content string
+	Role    Role   // must be set
+	Content string // the text
 	// Parts is the content of a user or tool message that is more than text. With
 	// it, Content is ignored.
 	Parts []Part

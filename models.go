@@ -9,15 +9,15 @@ import (
 //
 // Source: https://api-docs.deepseek.com/api/list-models
 type Model struct {
-	ID               string // the name to call it by
-	Object           string // "model"
-	OwnedBy          string
-	Name             string // the release that serves it, such as "DeepSeek-V4.1-Flash"
-	ContextWindow    int    // tokens
-	MaxOutputTokens  int
+	ID               string   // the name to call it by
+	Object           string   // "model"
+	OwnedBy          string   // such as "deepseek"
+	Name             string   // the release that serves it, such as "DeepSeek-V4.1-Flash"
+	ContextWindow    int      // tokens
+	MaxOutputTokens  int      // tokens of one answer, reasoning included
 	InputModalities  []string // such as "text", "image"
-	OutputModalities []string
-	Extra            Extra // what else the server sent
+	OutputModalities []string // such as "text"
+	Extra            Extra    // what else the server sent
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler].

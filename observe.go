@@ -52,39 +52,39 @@ type Observer struct {
 // CallStartEvent is the beginning of a call.
 type CallStartEvent struct {
 	Context context.Context // the caller's, or what an observer has made of it
-	Method  string
-	Path    string
-	Model   string // empty if the body names none
-	Stream  bool
+	Method  string          // of the request, such as "POST"
+	Path    string          // of the request's URL
+	Model   string          // empty if the body names none
+	Stream  bool            // the body asks for a stream
 }
 
 // CallEndEvent is the end of a call.
 type CallEndEvent struct {
 	CallStartEvent
-	Status    int   // of the response that the caller got; 0 if it got none
-	Err       error // why there was none, or why it is not complete
-	Attempts  Attempts
+	Status    int           // of the response that the caller got; 0 if it got none
+	Err       error         // why there was none, or why it is not complete
+	Attempts  Attempts      // all that were made, oldest first
 	Usage     *Usage        // without its Extra; nil if the answer told none, or another call has paid for it
 	Cost      Cost          // zero without a [Meter]
 	Cache     CacheUse      // what the response cache was for it; empty: nothing
 	FirstData time.Duration // until the caller got the response, at its first data if it is a stream
-	Duration  time.Duration
-	Cancelled bool // the caller gave up, or closed a stream before its end
+	Duration  time.Duration // until the end of the answer, or the error
+	Cancelled bool          // the caller gave up, or closed a stream before its end
 }
 
 // AttemptStartEvent is the beginning of an attempt.
 type AttemptStartEvent struct {
 	Context context.Context // of the attempt so far: the call's, and it ends with the attempt
-	Model   string
-	Host    string // where it is sent to, with the port if the URL names one
-	Attempt        // without what comes of it
+	Model   string          // of the call, by the caller's name for it
+	Host    string          // where it is sent to, with the port if the URL names one
+	Attempt                 // without what comes of it
 }
 
 // AttemptEvent is one attempt of a call.
 type AttemptEvent struct {
 	Context context.Context // the attempt's, with what an observer has put into it; it may have ended
-	Model   string
-	Stream  bool // the request asks for a stream
+	Model   string          // of the call, by the caller's name for it
+	Stream  bool            // the request asks for a stream
 	Attempt
 }
 
@@ -92,12 +92,12 @@ type AttemptEvent struct {
 type ChargeEvent struct {
 	Context  context.Context // the call's
 	Endpoint string          // as in [Attempt]
-	Account  string
-	Model    string // by the endpoint's own name, as in [Attempt]
+	Account  string          // its name
+	Model    string          // by the endpoint's own name, as in [Attempt]
 	// Usage is what the answer told, without its Extra, or what it is thought to have
 	// been.
 	Usage     Usage
-	Estimated bool
+	Estimated bool // some of it
 	// Peak: the price was that of the peak hours. Unpriced: it is not known, and the
 	// amounts are 0.
 	Peak, Unpriced bool
@@ -105,69 +105,69 @@ type ChargeEvent struct {
 	// others, and for the answer's. Saved is what the first of these would have cost
 	// more as the second.
 	CacheHit, CacheMiss, Output, Saved Money
-	Currency                           string
+	Currency                           string // of the amounts
 }
 
 // WaitEvent is a wait of a call.
 type WaitEvent struct {
-	Context context.Context
-	Model   string
-	Reason  string // such as "retry after fault" or "room: …"
-	Wait    time.Duration
+	Context context.Context // the call's
+	Model   string          // of the call
+	Reason  string          // such as "retry after fault" or "room: …"
+	Wait    time.Duration   // before an attempt: to come; for room: over
 }
 
 // ResumeEvent is the end of a part of an answer, with [WithStreamResume].
 type ResumeEvent struct {
-	Context context.Context
-	Model   string
-	Cause   error // how the part ended
-	Kept    int   // characters of content and reasoning that had come; 0: the answer begins anew
-	Attempt int   // which of the call's attempts is to bring the rest; 0: none
-	Refused error // why the answer is not continued, or what came of trying
+	Context context.Context // the call's
+	Model   string          // of the call
+	Cause   error           // how the part ended
+	Kept    int             // characters of content and reasoning that had come; 0: the answer begins anew
+	Attempt int             // which of the call's attempts is to bring the rest; 0: none
+	Refused error           // why the answer is not continued, or what came of trying
 }
 
 // FallbackEvent is a call that goes on with another model.
 type FallbackEvent struct {
-	Context  context.Context
-	From, To string // models
-	Cause    string // such as "fault" or "refused"
+	Context  context.Context // the call's
+	From, To string          // models
+	Cause    string          // such as "fault" or "refused"
 }
 
 // CooldownEvent is an account or key that is put aside or comes back.
 type CooldownEvent struct {
 	Context context.Context // of the call in whose course it happened
-	Account string
-	Key     string // fingerprint; empty if it is the whole account
-	Model   string // empty if it is all models
-	State   State  // what it is now
-	Cause   string // such as "401", "402", "balance", "added by hand"
-	For     time.Duration
+	Account string          // its name
+	Key     string          // fingerprint; empty if it is the whole account
+	Model   string          // empty if it is all models
+	State   State           // what it is now
+	Cause   string          // such as "401", "402", "balance", "added by hand"
+	For     time.Duration   // how long at most; 0 if it is not known, or it is back
 }
 
 // LimitEvent is a change of a learned limit.
 type LimitEvent struct {
 	Context  context.Context // as that of CooldownEvent
-	Account  string
-	Model    string
-	From, To int
-	InFlight int
+	Account  string          // its name
+	Model    string          // by the endpoint's own name for it
+	From, To int             // requests in flight that there may be
+	InFlight int             // those that there are
 }
 
 // BreakerEvent is a change of a circuit's state.
 type BreakerEvent struct {
 	Context  context.Context // as that of CooldownEvent
-	Endpoint string
-	Model    string
-	From, To BreakerState
-	OpenFor  time.Duration // when To is open
+	Endpoint string          // its name
+	Model    string          // by the endpoint's own name for it
+	From, To BreakerState    // never the same
+	OpenFor  time.Duration   // when To is open
 }
 
 // StoreErrorEvent is a failure of the response cache's store.
 type StoreErrorEvent struct {
-	Context context.Context
-	Model   string
-	Op      string // "get" or "set"
-	Err     error
+	Context context.Context // the call's
+	Model   string          // of the call
+	Op      string          // "get" or "set"
+	Err     error           // what the store returned
 }
 
 // NewObserve returns the layer that tells observers of calls. What the layers

@@ -6,11 +6,11 @@ import "github.com/seawall-go/deepseek/internal/jsonscan"
 // or [FilePart]. Images are for deepseek-flash only.
 type Part struct {
 	Type     string // "text", "image_url" or "file"
-	Text     string
+	Text     string // of a text
 	ImageURL string // an https: or data: URL
 	Detail   string // of an image: "low", "high", "auto"; empty is the server's default
 	FileID   string // such as "file-api-…"
-	Extra    Extra
+	Extra    Extra  // what else there is
 }
 
 // TextPart returns a piece of text.

@@ -43,7 +43,7 @@ type Price struct {
 
 // ModelPrice is what a model's tokens cost.
 type ModelPrice struct {
-	OffPeak Price
+	OffPeak Price // outside of the peak hours
 	Peak    Price // the zero Price: as OffPeak
 }
 

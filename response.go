@@ -18,10 +18,9 @@ const (
 	FinishToolCalls     FinishReason = "tool_calls"     // the model wants tools called
 	FinishContentFilter FinishReason = "content_filter" // left out by moderation
 
-	// FinishInsufficientResource and FinishAborted mean that the server broke
-	// off. The client returns them as a [*TruncatedError].
-	FinishInsufficientResource FinishReason = "insufficient_system_resource"
-	FinishAborted              FinishReason = "aborted"
+	// The server broke off. The client returns these as a [*TruncatedError].
+	FinishInsufficientResource FinishReason = "insufficient_system_resource" // it is overloaded
+	FinishAborted              FinishReason = "aborted"                      // for another reason
 )
 
 // decode shares the strings of the known reasons.
@@ -135,11 +134,11 @@ func (r *ChatResponse) encode(w *jsonWriter) {
 
 // Choice is one answer of a [ChatResponse].
 type Choice struct {
-	Index        int
-	Message      Message
-	FinishReason FinishReason
-	Logprobs     *Logprobs // nil unless asked for
-	Extra        Extra
+	Index        int          // its place among the answers
+	Message      Message      // what the model says
+	FinishReason FinishReason // why it ended
+	Logprobs     *Logprobs    // nil unless asked for
+	Extra        Extra        // what else the server sent
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler].

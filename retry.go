@@ -11,12 +11,13 @@ import (
 
 // Retry says when and how often a call is attempted again.
 //
-// Attempted again are 408, 409, 429 and 5xx, network errors, stalls, and
-// answers that are cut short before the caller has seen any of it. The wait
-// before the n-th retry is random between 0 and min(MaxInterval,
-// MinInterval·2ⁿ⁻¹) ("full jitter"); a Retry-After or retry-after-ms of the
-// server is a floor that the random wait is added to. No wait goes beyond the
-// call's deadline: if it would, the last outcome is returned at once.
+// Attempted again are 408, 409, 429 and 5xx (but for 501 and 505), network
+// errors, stalls, and answers that are cut short before the caller has seen any
+// of it. The wait before the n-th retry is random between 0 and
+// min(MaxInterval, MinInterval·2ⁿ⁻¹) ("full jitter"); a Retry-After or
+// retry-after-ms of the server is a floor that the random wait is added to. No
+// wait goes beyond the call's deadline: if it would, the last outcome is returned
+// at once.
 //
 // The zero value is the default.
 type Retry struct {

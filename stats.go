@@ -26,18 +26,18 @@ type Stats struct {
 
 	Cache CacheStats // zero without one
 
-	Accounts  []AccountStats // of all endpoints
-	Breakers  []BreakerStats // of all endpoints
-	Endpoints []EndpointStats
+	Accounts  []AccountStats  // of all endpoints
+	Breakers  []BreakerStats  // of all endpoints
+	Endpoints []EndpointStats // in the order they were given
 }
 
 // EndpointStats is an endpoint at one moment.
 type EndpointStats struct {
-	Name     string
-	Priority int
-	State    EndpointState
-	Accounts []AccountStats
-	Breakers []BreakerStats
+	Name     string         // see Endpoint.Name
+	Priority int            // see Endpoint.Priority
+	State    EndpointState  // how much of it is in use
+	Accounts []AccountStats // in the order they were added
+	Breakers []BreakerStats // by model; only of those that were called so far
 	// Models tells how it has lately served them, by its own names; empty if it is
 	// the only endpoint, to which requests go as they are.
 	Models []EndpointModelStats
@@ -56,7 +56,7 @@ const (
 // EndpointModelStats is how an endpoint has lately served a model: averages over
 // the last eight or so calls.
 type EndpointModelStats struct {
-	Model      string
+	Model      string        // by the endpoint's own name for it
 	FirstData  time.Duration // of streams, until their first data; 0: not known
 	WholeBody  time.Duration // of answers that are no streams, until their end; 0: not known
 	FaultShare float64       // of the calls, from 0 to 1
@@ -65,38 +65,38 @@ type EndpointModelStats struct {
 
 // AccountStats is an account at one moment.
 type AccountStats struct {
-	Name   string
-	State  State
+	Name   string        // see Account.Name
+	State  State         // what it is fit for
 	For    time.Duration // how much longer, if the state ends by itself
 	Spend  Spend         // over its models
-	Keys   []KeyStats
-	Models []SlotStats // the models that were called so far, by name
+	Keys   []KeyStats    // in the order they were added
+	Models []SlotStats   // the models that were called so far, by name
 }
 
 // KeyStats is a key at one moment.
 type KeyStats struct {
-	Fingerprint string // never the key
-	State       State
-	For         time.Duration
+	Fingerprint string        // never the key
+	State       State         // what it is fit for
+	For         time.Duration // how much longer, if the state ends by itself
 }
 
 // SlotStats is an account's model at one moment.
 type SlotStats struct {
-	Model    string
-	InFlight int
-	Limit    int // configured or learned
-	State    State
-	For      time.Duration
-	Answered int64 // complete answers
-	Refused  int64 // 429s
-	Spend    Spend
+	Model    string        // by the endpoint's own name for it
+	InFlight int           // requests from send to the end of the response
+	Limit    int           // configured or learned
+	State    State         // what the account is fit for with this model
+	For      time.Duration // how much longer, if the state ends by itself
+	Answered int64         // complete answers
+	Refused  int64         // 429s
+	Spend    Spend         // what its attempts have cost that are over
 }
 
 // BreakerStats is a circuit at one moment.
 type BreakerStats struct {
-	Endpoint string
-	Model    string
-	State    BreakerState
+	Endpoint string        // its name
+	Model    string        // by the endpoint's own name for it
+	State    BreakerState  // what it does with calls
 	For      time.Duration // until the next probe, if open
 }
 

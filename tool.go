@@ -12,14 +12,14 @@ import (
 //
 // Source: https://api-docs.deepseek.com/guides/tool_calls
 type Tool struct {
-	Type     string   `json:"type"` // empty means "function", the only one there is
-	Function Function `json:"function"`
+	Type     string   `json:"type"`     // empty means "function", the only one there is
+	Function Function `json:"function"` // what can be called
 }
 
 // Function describes a function to the model.
 type Function struct {
-	Name        string `json:"name"` // letters, digits, _ and -; at most 128, unique in its request
-	Description string `json:"description,omitempty"`
+	Name        string `json:"name"`                  // letters, digits, _ and -; at most 128, unique in its request
+	Description string `json:"description,omitempty"` // what it does, for the model to know when to call it
 	// Parameters is the JSON Schema of the arguments: anything that encodes to a
 	// JSON object, such as a map, a json.RawMessage or a schema type's value. Keep
 	// its bytes the same from call to call, or the context cache is lost. nil is no
@@ -109,22 +109,22 @@ func (c *ToolChoice) UnmarshalJSON(data []byte) error {
 // ToolCall is the model's wish to have a tool called. In a chunk of a stream it
 // is a fragment, which [ChatStream.Response] joins to the others of its Index.
 type ToolCall struct {
-	Index    int    // place among the message's calls
-	ID       string // such as "call_00_oNaYFdzFE2LrYatAn7252220"; goes into [ToolResult]
-	Type     string // "function"
-	Function FunctionCall
-	Extra    Extra
+	Index    int          // place among the message's calls
+	ID       string       // such as "call_00_oNaYFdzFE2LrYatAn7252220"; goes into [ToolResult]
+	Type     string       // "function"
+	Function FunctionCall // which, and with what
+	Extra    Extra        // what else the server sent
 
 	indexed bool // the JSON has an index
 }
 
 // FunctionCall is which function to call, and how.
 type FunctionCall struct {
-	Name string
+	Name string // that of a function among the request's tools
 	// Arguments is JSON text as the model wrote it: it may be no JSON at all, or
 	// have members that the schema does not know. See [ToolCall.DecodeArguments].
 	Arguments string
-	Extra     Extra
+	Extra     Extra // what else the server sent
 }
 
 // DecodeArguments decodes the call's arguments into v as [json.Unmarshal] does;

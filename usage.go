@@ -7,12 +7,12 @@ import "github.com/seawall-go/deepseek/internal/jsonscan"
 //
 // Source: https://api-docs.deepseek.com/api/create-chat-completion
 type Usage struct {
-	PromptTokens     int
-	CompletionTokens int
-	TotalTokens      int
+	PromptTokens     int // of all messages
+	CompletionTokens int // of the answer
+	TotalTokens      int // both together
 
 	PromptCacheHitTokens  int // read from the context cache, at 1/30 to 1/50 of the price
-	PromptCacheMissTokens int
+	PromptCacheMissTokens int // not in the context cache, at the full price
 	CachedTokens          int // prompt_tokens_details.cached_tokens, the same as PromptCacheHitTokens
 	ReasoningTokens       int // completion_tokens_details.reasoning_tokens, spent on thinking
 
