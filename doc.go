@@ -74,7 +74,7 @@ byte, [DONE], a read error, Close, or the end of the context.
 
 	outcome of an attempt                       the call                            breaker  account or key
 	2xx, complete                               is answered                         success  limit may grow
-	400, 404, 413, 422, other 4xx               gets that response                  success
+	400, 404, 413, 422, other 4xx, 501, 505     gets that response                  success
 	401                                         next key at once; none: the 401              key aside for 10 min
 	402                                         next account at once; none: 402              account aside until its balance is back
 	403                                         next key once; else the 403                  key aside for 30 s

@@ -207,11 +207,11 @@ func (c *client) budget() float64 {
 // ClientStats is a client at one moment.
 type ClientStats struct {
 	Name     string
-	InFlight int
-	Requests int // in the last minute; counted where they are limited
-	Tokens   int // in the last minute; counted where they are limited
-	Spent    deepseek.Money
-	Budget   float64 // for the calendar month; 0: no limit
+	InFlight int            // requests that are not answered to their end
+	Requests int            // in the last minute; counted where they are limited
+	Tokens   int            // in the last minute; counted where they are limited
+	Spent    deepseek.Money // in the calendar month
+	Budget   float64        // for the calendar month; 0: no limit
 }
 
 func (c *client) stats(now time.Time) ClientStats {

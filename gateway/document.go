@@ -18,12 +18,13 @@ import (
 
 // FileError is what is wrong with a line of a configuration file.
 type FileError struct {
-	File   string
+	File   string // its name
 	Line   int    // 0: the file as a whole
 	Field  string // such as "accounts[0].keys"; empty if it is none of them
 	Reason string // never tells a secret
 }
 
+// Error tells file, line, field and what is wrong.
 func (e *FileError) Error() string {
 	s := e.File + ":"
 	if e.Line > 0 {
