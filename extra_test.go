@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,4 +67,18 @@ func TestUsagesAddUp(t *testing.T) {
 	u := Usage{PromptTokens: 1, CompletionTokens: 2, TotalTokens: 3, PromptCacheHitTokens: 4, PromptCacheMissTokens: 5, CachedTokens: 6, ReasoningTokens: 7,
 		Extra: Extra{"x": json.RawMessage("1")}}
 	require.Equal(t, Usage{PromptTokens: 2, CompletionTokens: 4, TotalTokens: 6, PromptCacheHitTokens: 8, PromptCacheMissTokens: 10, CachedTokens: 12, ReasoningTokens: 14}, u.Plus(u))
+}
+
+// The names that go over the wire.
+func TestNamesOnTheWire(t *testing.T) {
+	for got, want := range map[any]string{
+		RoleSystem: "system", RoleUser: "user", RoleAssistant: "assistant", RoleTool: "tool",
+		FinishStop: "stop", FinishLength: "length", FinishToolCalls: "tool_calls", FinishContentFilter: "content_filter",
+		FinishInsufficientResource: "insufficient_system_resource", FinishAborted: "aborted",
+		EffortNone: "none", EffortLow: "low", EffortHigh: "high", EffortMax: "max",
+		CacheHit: "hit", CacheMiss: "miss", CacheShared: "shared",
+		ModelFlash: "deepseek-flash", ModelPro: "deepseek-v4-pro", DefaultBaseURL: "https://api.deepseek.com",
+	} {
+		require.Equal(t, want, fmt.Sprint(got))
+	}
 }

@@ -11,8 +11,8 @@ import (
 type Answer struct {
 	// Reasoning is left out when thinking is off.
 	Reasoning string
-	Content   string
-	ToolCalls []ToolCall
+	Content   string     // the text
+	ToolCalls []ToolCall // come after it
 	// FinishReason is "stop" by default, "tool_calls" with tool calls, and
 	// "length" if max_tokens is too small, whatever is set here.
 	FinishReason string
@@ -22,8 +22,8 @@ type Answer struct {
 type ToolCall struct {
 	// ID is made up if it is empty.
 	ID        string
-	Name      string
-	Arguments string
+	Name      string // of the function
+	Arguments string // JSON text, or what a model may write in its place
 }
 
 // sentences are what the default answers are made of. Some hold characters of

@@ -25,9 +25,9 @@ type Model struct {
 
 // A Price is in US dollars per million tokens.
 type Price struct {
-	CacheHit  float64
-	CacheMiss float64
-	Output    float64
+	CacheHit  float64 // of prompt tokens in the context cache
+	CacheMiss float64 // of other prompt tokens
+	Output    float64 // of answer tokens, reasoning included
 }
 
 // Cost returns what an answer with this usage costs, in US dollars.
@@ -62,11 +62,11 @@ func DefaultModels() []Model {
 // Usage is the token count of one answer. Prompt is CacheHit plus CacheMiss;
 // Completion includes Reasoning.
 type Usage struct {
-	Prompt     int
-	Completion int
-	Reasoning  int
-	CacheHit   int
-	CacheMiss  int
+	Prompt     int // CacheHit and CacheMiss together
+	Completion int // of the answer, Reasoning included
+	Reasoning  int // spent on thinking
+	CacheHit   int // of the prompt, in the context cache
+	CacheMiss  int // of the prompt, not in it
 }
 
 // model finds a model by its id or an alias, nil if there is none.

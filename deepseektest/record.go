@@ -15,8 +15,8 @@ type Request struct {
 	// the request was given up. It is zero while the request is in flight.
 	Done time.Time
 
-	Method string
-	Path   string
+	Method string // such as "POST"
+	Path   string // of the URL
 	// Header is without the key.
 	Header http.Header
 	// Key is the API key, from Authorization or x-api-key.
@@ -59,11 +59,11 @@ type Request struct {
 // A Message is a message of a conversation, in whichever of the formats it
 // came. Content holds the text parts only.
 type Message struct {
-	Role             string
-	Content          string
-	ReasoningContent string
-	ToolCalls        []ToolCall
-	ToolCallID       string
+	Role             string     // such as "user"
+	Content          string     // its text; of parts, those that are text
+	ReasoningContent string     // of an assistant message
+	ToolCalls        []ToolCall // of an assistant message
+	ToolCallID       string     // of a tool message
 
 	reasoned bool // the key reasoning_content was there
 	thinks   bool // the reasoning is part of the prompt
