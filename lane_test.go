@@ -322,3 +322,31 @@ func TestRateLimitRefusesHopelessDeadline(t *testing.T) {
 		require.Zero(t, time.Since(start))
 	})
 }
+
+// The longest wait is that of those who are still there, however they leave.
+func TestLongestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		tr, err := NewTransport(WithBaseURL("http://localhost"), WithAPIKeys("k"), WithTransport(base), WithMaxConcurrency(1), WithoutRetry())
+		require.NoError(t, err)
+		require.Zero(t, tr.Stats().LongestWait)
+		ctx, giveUp := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		for i, ctx := range []context.Context{t.Context(), ctx, t.Context()} {
+			calls.Go(func() {
+				require.Equal(t, i == 1, errors.Is(do(ctx, tr, "models"), context.Canceled))
+			})
+			synctest.Wait()
+			time.Sleep(10 * time.Second)
+		}
+		require.Equal(t, 20*time.Second, tr.Stats().LongestWait, "the second; the first was sent")
+		giveUp()
+		synctest.Wait()
+		require.Equal(t, 10*time.Second, tr.Stats().LongestWait, "the third")
+		base.release(nil)
+		synctest.Wait()
+		require.Zero(t, tr.Stats().LongestWait)
+		base.release(nil)
+		calls.Wait()
+	})
+}

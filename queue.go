@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -77,6 +78,36 @@ type waitingRoom struct {
 	policy  atomic.Pointer[Queue] // a transport's successor may change it
 	length  atomic.Int64
 	tickets atomic.Uint64
+
+	mu     sync.Mutex
+	inside map[*waiter]time.Time // since when they wait, vain tries included; guarded by mu
+}
+
+// came and left keep who is in the room, for statistics.
+func (q *waitingRoom) came(w *waiter, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.inside == nil {
+		q.inside = map[*waiter]time.Time{}
+	}
+	q.inside[w] = since
+}
+
+func (q *waitingRoom) left(w *waiter) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.inside, w)
+}
+
+// longest is how long the call has waited that has waited longest; 0 if none
+// waits.
+func (q *waitingRoom) longest(now time.Time) (most time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, since := range q.inside {
+		most = max(most, now.Sub(since))
+	}
+	return most
 }
 
 func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
@@ -144,6 +175,8 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 	}
 	defer q.length.Add(-1)
 	w := &waiter{ticket: c.ticket, ready: make(chan struct{})}
+	q.came(w, start.Add(-before))
+	defer q.left(w)
 	guess := w.join(full, baton, start)
 	full.lookAgain(start) // a time that has passed since it was told
 	leave := func() {

@@ -16,6 +16,10 @@ type Stats struct {
 	Attempts int64 // requests sent for calls that have ended, hedges included
 	Resumed  int64 // answers that were continued, or begun anew, after they broke
 
+	// LongestWait is how long the one has waited that has waited longest, of those
+	// that wait for room now; 0 if none does.
+	LongestWait time.Duration
+
 	Hedges    int64 // hedges that are over
 	HedgesWon int64 // of those, how many answered first
 
@@ -106,6 +110,7 @@ func (t *Transport) Stats() Stats {
 	s := Stats{
 		Calls: t.calls.Load(), InFlight: t.inFlight.Load(), Waiting: t.queue.length.Load(),
 		Answered: t.answered.Load(), Failed: t.failed.Load(), Attempts: t.attempts.Load(),
+		LongestWait: t.queue.longest(time.Now()),
 		RetryBudget: -1,
 		Spend:       t.meter.Spend(), Currency: t.meter.Currency(),
 	}
