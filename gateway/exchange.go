@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -216,25 +217,17 @@ func (x *exchange) done() {
 	if x.state.Logger != nil {
 		x.log(x.state.Logger)
 	}
+	if x.state.OnEnd != nil {
+		x.state.OnEnd(x.requestEnd(now))
+	}
 }
 
 // log writes the one line that there is of each exchange. Nothing of prompts or
 // answers is in it.
 func (x *exchange) log(l *slog.Logger) {
-	level, msg := slog.LevelInfo, "answered"
-	err := x.call.Err
-	switch {
-	case x.problem != nil:
-		msg = "refused"
-	case x.err != nil && (x.gone() || x.relay.lost):
-		msg = "client left"
-	case x.err != nil || x.call.Err != nil || x.relay.status >= 500:
-		level, msg = slog.LevelWarn, "failed"
-		if err == nil {
-			err = x.err
-		}
-	case x.relay.status >= 400:
-		msg = "rejected"
+	level, outcome := slog.LevelInfo, x.outcome()
+	if outcome == Failed {
+		level = slog.LevelWarn
 	}
 	if !l.Enabled(x, level) {
 		return
@@ -261,11 +254,13 @@ func (x *exchange) log(l *slog.Logger) {
 	if x.call.Cost != (deepseek.Cost{}) {
 		attrs = append(attrs, slog.String("cost", x.call.Cost.String()))
 	}
-	if err != nil && msg == "failed" {
-		attrs = append(attrs, slog.String("error", deepseek.LogText(err)))
+	if outcome == Failed {
+		if err := cmp.Or(x.call.Err, x.err); err != nil {
+			attrs = append(attrs, slog.String("error", deepseek.LogText(err)))
+		}
 	}
 	// Without the place in the program, which it takes a while to find out.
-	record := slog.NewRecord(time.Now(), level, msg, 0)
+	record := slog.NewRecord(time.Now(), level, string(outcome), 0)
 	record.AddAttrs(attrs...)
 	_ = l.Handler().Handle(x, record)
 }

@@ -48,6 +48,9 @@ type Settings struct {
 	Logger *slog.Logger
 	// Providers are what OpenTelemetry is told through. Default: it is told nothing.
 	Providers Providers
+	// OnEnd is told of each request when it is over, with no lock held. It must be
+	// quick, must not block, and must be safe for concurrent use. Default nil.
+	OnEnd func(RequestEnd)
 }
 
 const defaultMaxRequest = 48 << 20
@@ -181,6 +184,9 @@ func (g *Gateway) Save() error { return g.ledger.save() }
 // Drain has /readyz say from now on that no more requests should be sent here.
 // Those that come are served all the same.
 func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// Draining reports whether Drain was called.
+func (g *Gateway) Draining() bool { return g.draining.Load() }
 
 // health answers those who ask how the gateway is: /healthz, whether it runs, and
 // /readyz, whether it is to be sent requests. It is false for all other paths.

@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/seawall-go/deepseek"
+)
+
+// Outcome is what became of a client's request.
+type Outcome string
+
+// The outcomes of requests.
+const (
+	Answered Outcome = "answered"    // the client has its answer whole
+	Refused  Outcome = "refused"     // by the gateway itself, before anything was sent
+	Rejected Outcome = "rejected"    // by DeepSeek: a 4xx that the client got
+	Left     Outcome = "client left" // before it had its answer
+	Failed   Outcome = "failed"      // in whatever way
+)
+
+// RequestEnd is a client's request that is over. Nothing of prompts, answers or
+// keys is in it.
+type RequestEnd struct {
+	ID       string // as in logs and the X-Request-Id header
+	Client   string // empty where there are none
+	Method   string
+	Path     string
+	Model    string // that was asked for, by its own name
+	Stream   bool
+	Status   int    // that the client was sent; 0: nothing was
+	Code     string // of the refusal, such as "tokens_exceeded"
+	Outcome  Outcome
+	Err      error // why it failed
+	Start    time.Time
+	Duration time.Duration
+	Call     deepseek.CallEndEvent // zero if nothing was sent
+}
+
+// requestEnd is the exchange, now that it is over.
+func (x *exchange) requestEnd(now time.Time) RequestEnd {
+	e := RequestEnd{
+		ID: x.id, Client: x.who, Method: x.r.Method, Path: x.r.URL.Path, Model: x.model, Stream: x.stream,
+		Status: x.relay.status, Outcome: x.outcome(), Start: x.start, Duration: now.Sub(x.start), Call: x.call,
+	}
+	if x.problem != nil {
+		e.Code = x.problem.code
+	}
+	if e.Outcome == Failed {
+		e.Err = cmp.Or(x.call.Err, x.err)
+	}
+	return e
+}
+
+// outcome is what became of the exchange.
+func (x *exchange) outcome() Outcome {
+	switch {
+	case x.problem != nil:
+		return Refused
+	case x.err != nil && (x.gone() || x.relay.lost):
+		return Left
+	case x.err != nil || x.call.Err != nil || x.relay.status >= 500:
+		return Failed
+	case x.relay.status >= 400:
+		return Rejected
+	}
+	return Answered
+}
