@@ -70,6 +70,7 @@ type Config struct {
 	// Prices are what tokens cost. Default: DeepSeek's, in US dollars.
 	Prices Prices
 
+	Status    Status
 	Server    Server
 	Shutdown  Shutdown
 	Log       Log
@@ -274,6 +275,7 @@ func (c *Config) check() {
 	if c.Log.Format != "json" && c.Log.Format != "text" {
 		fail("log.format", fmt.Sprintf("%q is neither json nor text", c.Log.Format))
 	}
+	c.Status.check(c.Listen, fail)
 	c.checkEndpoints()
 	for i, client := range c.Clients {
 		if client.BudgetPerMonth > 0 && c.State == "" {
@@ -433,7 +435,7 @@ func (c *Config) NeedsRestart(other *Config) (fields []string) {
 		same bool
 	}{
 		{"listen", c.Listen == other.Listen}, {"tls", (c.TLS.Cert == "") == (other.TLS.Cert == "")},
-		{"server", a == b}, {"log.format", c.Log.Format == other.Log.Format},
+		{"status.listen", c.Status.Listen == other.Status.Listen}, {"server", a == b}, {"log.format", c.Log.Format == other.Log.Format},
 		{"telemetry", c.Telemetry.same(&other.Telemetry)},
 	} {
 		if !f.same {

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seawall-go/deepseek"
@@ -28,8 +32,17 @@ var faults = []fault{
 	{0.10, deepseektest.Queued(4, 500*time.Millisecond)}, // keep-alives, then the answer
 }
 
-// newFake is a fake DeepSeek with two accounts of small and different limits, one
-// of whose keys was revoked.
+// At the fake, deepseek-pro is down for a while in each such period, and one account
+// has money in every other.
+const (
+	downEvery = 90 * time.Second
+	downFrom  = 45 * time.Second
+	downUntil = 60 * time.Second
+	topUp     = 3 * time.Minute
+)
+
+// newFake is a fake DeepSeek with accounts of small and different limits. A key of
+// the first was revoked, and the last runs out of money now and then.
 func newFake() (*deepseektest.Server, deepseek.Option) {
 	srv := deepseektest.NewMemoryServer(
 		deepseektest.WithAccount(deepseektest.Account{
@@ -39,13 +52,26 @@ func newFake() (*deepseektest.Server, deepseek.Option) {
 		deepseektest.WithAccount(deepseektest.Account{
 			Name: "lighthouse", Keys: []string{"sk-demo-lighthouse"}, Limits: map[string]int{deepseek.ModelFlash: 4, deepseek.ModelPro: 2},
 		}),
+		deepseektest.WithAccount(deepseektest.Account{
+			Name: "breakwater", Keys: []string{"sk-demo-breakwater"}, Limits: map[string]int{deepseek.ModelFlash: 2, deepseek.ModelPro: 1}, Balance: -1,
+		}),
 		deepseektest.WithPace(deepseektest.Pace{Headers: 50 * time.Millisecond, FirstToken: 300 * time.Millisecond, Token: 25 * time.Millisecond, Jitter: 0.3}),
 		deepseektest.WithoutRecords(),
 	)
 	srv.RevokeKey("sk-demo-harbour-2")
+	start := time.Now()
+	var rich atomic.Bool
 	srv.Handle(func(r *deepseektest.Request) *deepseektest.Reply {
 		if r.Method != "POST" {
 			return nil
+		}
+		since := time.Since(start)
+		if has := since/topUp%2 == 1; rich.Swap(has) != has {
+			srv.SetBalance("breakwater", map[bool]float64{true: 10, false: -1}[has])
+		}
+		if at := since % downEvery; r.Model == deepseek.ModelPro && at >= downFrom && at < downUntil {
+			down := deepseektest.ServiceUnavailable()
+			return &down
 		}
 		dice := rand.Float64()
 		for _, f := range faults {
@@ -60,6 +86,7 @@ func newFake() (*deepseektest.Server, deepseek.Option) {
 		deepseek.WithAccounts(
 			deepseek.Account{Name: "harbour", Keys: []string{"sk-demo-harbour-1", "sk-demo-harbour-2"}},
 			deepseek.Account{Name: "lighthouse", Keys: []string{"sk-demo-lighthouse"}},
+			deepseek.Account{Name: "breakwater", Keys: []string{"sk-demo-breakwater"}},
 		),
 	)
 }
@@ -75,13 +102,23 @@ or any program that speaks to OpenAI:
 
   export OPENAI_BASE_URL=http://%[1]s/v1 OPENAI_API_KEY=any
 
+What happens is shown live on the status page: %[2]s
+%[3]s
 The log below tells what each request went through. Ctrl-C ends it.
 
 `
 
-// serveDemo serves a fake DeepSeek.
-func serveDemo(ctx context.Context, listen string, out, errs io.Writer) error {
-	host, _, err := net.SplitHostPort(listen)
+// What is told of the demo's own traffic, and of there being none.
+const (
+	demoTraffic = "It has traffic to look at that the demo makes itself; --quiet switches that off.\n"
+	demoNote    = "This is a demo: a fake DeepSeek inside the gateway's own process, with its faults switched on. " +
+		"Once in a while deepseek-pro is down, and an account runs out of money. "
+	demoNoteTraffic = "The traffic is the demo's own, beside what you send; --quiet switches it off."
+)
+
+// serveDemo serves a fake DeepSeek, with some traffic unless it is to be quiet.
+func serveDemo(ctx context.Context, listen string, quiet bool, out, errs io.Writer) error {
+	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return fmt.Errorf("seawall: the demo listens on loopback only, such as 127.0.0.1:8080")
 	}
@@ -89,10 +126,32 @@ func serveDemo(ctx context.Context, listen string, out, errs io.Writer) error {
 	defer fake.Close()
 	c := gateway.DefaultConfig()
 	c.Listen, c.Log.Format = listen, "text"
-	s, err := newServer(c, errs, options)
+	c.Status.Listen = net.JoinHostPort(host, next(port))
+	x := special{note: demoNote, options: []deepseek.Option{options}}
+	told := ""
+	if !quiet {
+		x.note += demoNoteTraffic
+		x.log = func(h slog.Handler) slog.Handler { return othersOnly{h} }
+		told = demoTraffic
+	}
+	s, err := newServer(c, errs, x)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, demoText, s.tcp.Addr())
+	fmt.Fprintf(out, demoText, s.tcp.Addr(), s.status.url(false), told)
+	if !quiet {
+		var done sync.WaitGroup
+		defer done.Wait()
+		done.Go(func() { traffic(ctx, s.gateway) })
+	}
 	return s.serve(ctx)
+}
+
+// next is the port after one; any, if it is any.
+func next(port string) string {
+	n, err := strconv.Atoi(port)
+	if err != nil || n == 0 || n == 65535 {
+		return "0"
+	}
+	return strconv.Itoa(n + 1)
 }

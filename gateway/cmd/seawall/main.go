@@ -53,7 +53,8 @@ const usage = `Usage:
   seawall version        tell the version
   seawall --demo         serve a fake DeepSeek with its faults switched on
 
-With --demo, --listen ADDRESS is where; default 127.0.0.1:8080.
+With --demo, --listen ADDRESS is where; default 127.0.0.1:8080. The status page is
+at the port after it. --quiet leaves out the traffic that the demo makes itself.
 `
 
 var errUsage = errors.New("usage")
@@ -64,6 +65,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	flags.SetOutput(errs)
 	flags.Usage = func() { fmt.Fprint(errs, usage) }
 	demo := flags.Bool("demo", false, "")
+	quiet := flags.Bool("quiet", false, "")
 	listen := flags.String("listen", "127.0.0.1:8080", "")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -74,7 +76,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	args = flags.Args()
 	switch {
 	case *demo && len(args) == 0:
-		return serveDemo(ctx, *listen, out, errs)
+		return serveDemo(ctx, *listen, *quiet, out, errs)
 	case len(args) == 2 && args[0] == "serve":
 		return serveFile(ctx, args[1], errs)
 	case len(args) == 2 && args[0] == "check":

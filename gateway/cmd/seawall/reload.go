@@ -82,12 +82,12 @@ func (s *server) reload(path, why string) {
 			return
 		}
 	}
-	settings := c.Settings()
-	settings.Logger = s.log
-	if err := s.gateway.Reload(settings, c.Options()...); err != nil {
+	settings, opts := s.settings(c)
+	if err := s.gateway.Reload(settings, opts...); err != nil {
 		refuse(err)
 		return
 	}
+	s.status.follow(c)
 	s.level.Set(c.Level())
 	s.config.Store(c)
 	s.log.Info("reloaded", slog.String("why", why), slog.Int("accounts", len(c.Accounts)), slog.Int("clients", len(c.Clients)))

@@ -30,19 +30,27 @@ type server struct {
 
 	http   *http.Server
 	tcp    net.Listener
+	status *statusPage // nil: there is none
 	cert   atomic.Pointer[tls.Certificate]
 	cancel context.CancelCauseFunc // ends all calls
 }
 
-// newServer listens as the configuration says. More options are for the
-// transport.
-func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*server, error) {
+// special is what a server has that no configuration can say.
+type special struct {
+	note    string                          // for the status page
+	log     func(slog.Handler) slog.Handler // what of it; nil: all
+	options []deepseek.Option
+}
+
+// newServer listens as the configuration says.
+func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 	s := &server{started: c, level: new(slog.LevelVar), lines: &batch{to: errs}}
 	s.config.Store(c)
 	s.level.Set(c.Level())
 	s.log = newLogger(c.Log.Format, s.level, s.lines)
-	settings := c.Settings()
-	settings.Logger = s.log
+	if x.log != nil {
+		s.log = slog.New(x.log(s.log.Handler()))
+	}
 	var err error
 	if s.exports, err = newExports(&c.Telemetry); err != nil {
 		return nil, err
@@ -53,8 +61,9 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 			_ = s.exports.end()
 		}
 	}()
-	settings.Providers = s.exports.providers
-	if s.gateway, err = gateway.New(settings, deepseek.WithOptions(c.Options()...), deepseek.WithOptions(more...)); err != nil {
+	s.status = newStatusPage(c, x.note, s.log)
+	settings, opts := s.settings(c)
+	if s.gateway, err = gateway.New(settings, append(opts, x.options...)...); err != nil {
 		return nil, err
 	}
 	if err := s.loadCertificate(c); err != nil {
@@ -78,8 +87,21 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 		cancel(nil)
 		return nil, err
 	}
+	if err := s.status.listen(c.Status.Listen, s.gateway); err != nil {
+		cancel(nil)
+		_ = s.tcp.Close()
+		return nil, err
+	}
 	listening = true
 	return s, nil
+}
+
+// settings are those of the gateway and the options of its transport, as a
+// configuration has them.
+func (s *server) settings(c *gateway.Config) (gateway.Settings, []deepseek.Option) {
+	settings := c.Settings()
+	settings.Logger, settings.Providers = s.log, s.exports.providers
+	return s.status.settle(settings, c.Options())
 }
 
 func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
@@ -103,6 +125,14 @@ func (s *server) loadCertificate(c *gateway.Config) error {
 	return nil
 }
 
+// tlsConfig serves the certificate as it is by then.
+func (s *server) tlsConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+	}
+}
+
 // serve serves until ctx is done, and then until calls have ended or had their
 // time.
 func (s *server) serve(ctx context.Context) error {
@@ -120,10 +150,7 @@ func (s *server) serve(ctx context.Context) error {
 			failed <- s.http.Serve(l)
 			return
 		}
-		s.http.TLSConfig = &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
-		}
+		s.http.TLSConfig = s.tlsConfig()
 		failed <- s.http.ServeTLS(l, "", "")
 	}()
 	stats := s.gateway.Transport().Stats()
@@ -132,6 +159,8 @@ func (s *server) serve(ctx context.Context) error {
 	if s.exports.tcp != nil {
 		s.log.Info("serving metrics", slog.String("address", s.exports.tcp.Addr().String()), slog.String("path", s.started.Telemetry.Metrics.Path))
 	}
+	s.status.serve(s)
+	defer s.status.end()
 	if len(s.started.Clients) == 0 {
 		s.log.Warn("there are no clients in the configuration: nobody needs a key, so it listens on loopback only")
 	}
@@ -182,7 +211,7 @@ func serveFile(ctx context.Context, path string, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := newServer(c, errs)
+	s, err := newServer(c, errs, special{})
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package status
+package statuspage
 
 import (
 	"net/http"
@@ -30,7 +30,9 @@ const (
 // counts is what was counted in a second, or several.
 type counts [kinds]int64
 
-func (c *counts) requests() int64 { return c[answered] + c[repaired] + c[failed] + c[refused] + c[left] }
+func (c *counts) requests() int64 {
+	return c[answered] + c[repaired] + c[failed] + c[refused] + c[left]
+}
 
 // series counts what happens by the second, as far back as the plots go. The zero
 // value is ready; safe for concurrent use. Nothing has to run for it: a second

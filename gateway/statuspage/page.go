@@ -1,8 +1,8 @@
-// Package status is the gateway's status page: what an operator needs to see at
+// Package statuspage is the gateway's status page: what an operator needs to see at
 // three in the morning. It is one [http.Handler], with all that a browser needs
 // embedded; the page asks for nothing from elsewhere.
 //
-//	page := status.New(status.Settings{})
+//	page := statuspage.New(statuspage.Settings{})
 //	settings.OnEnd = page.OnEnd
 //	g, err := gateway.New(settings, deepseek.WithObserver(page.Observer()), …)
 //	page.Watch(g)
@@ -16,7 +16,7 @@
 // It is live: each viewer has a stream of events, one a second. What they all get
 // is made once, and only while somebody watches. Between times the page costs
 // counting, in constant memory, and it starts no goroutine.
-package status
+package statuspage
 
 import (
 	"crypto/sha256"

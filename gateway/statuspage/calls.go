@@ -1,4 +1,4 @@
-package status
+package statuspage
 
 import (
 	"context"
@@ -63,7 +63,7 @@ type attemptRow struct {
 // calls keeps the last requests. The zero value is ready; safe for concurrent use.
 type calls struct {
 	mu       sync.Mutex
-	number   int64    // of the last one
+	number   int64     // of the last one
 	smooth   []callRow // oldest first; guarded by mu, as is the next
 	troubled []callRow
 }
