@@ -65,7 +65,7 @@ func (j *journal) observer() deepseek.Observer {
 				text += " (" + e.Cause + ")"
 			}
 			if e.For > 0 {
-				text += ", for " + e.For.Round(100*time.Millisecond).String()
+				text += ", for " + lasting(e.For)
 			}
 			j.add(entry{Level: level, Text: text, about: about, what: string(e.State)}, e.State == deepseek.StateActive)
 		},
@@ -74,7 +74,7 @@ func (j *journal) observer() deepseek.Observer {
 				return
 			}
 			j.add(entry{Level: note, about: subject{name: e.Account, model: e.Model}, what: "limit", limited: e.From,
-				Text: fmt.Sprintf("fewer calls at a time, %d, because of 429s", e.To)}, false)
+				Text: fmt.Sprintf("%d calls at a time, after 429s", e.To)}, false)
 		},
 		Breaker: func(e deepseek.BreakerEvent) {
 			about := subject{name: "circuit " + e.Endpoint, model: e.Model}
@@ -85,7 +85,7 @@ func (j *journal) observer() deepseek.Observer {
 			one := entry{Level: warn, about: about, what: string(e.To)}
 			switch e.To {
 			case deepseek.BreakerOpen:
-				one.Level, one.Text = bad, at+" fails: left alone for "+e.OpenFor.Round(100*time.Millisecond).String()
+				one.Level, one.Text = bad, at+" fails: left alone for "+lasting(e.OpenFor)
 			case deepseek.BreakerHalfOpen:
 				one.Text = at + ": a few calls find out whether it is well again"
 			case deepseek.BreakerRecovering:
@@ -103,6 +103,18 @@ func (j *journal) observer() deepseek.Observer {
 			j.add(entry{Level: warn, about: subject{name: "store"}, what: e.Op,
 				Text: "the response cache's store fails (" + e.Op + "): " + told(e.Err)}, false)
 		},
+	}
+}
+
+// lasting tells a duration as people do: 0.3 s, 12 s, 5 min.
+func lasting(d time.Duration) string {
+	switch s := d.Seconds(); {
+	case s >= 120:
+		return fmt.Sprintf("%.0f min", s/60)
+	case s >= 10:
+		return fmt.Sprintf("%.0f s", s)
+	default:
+		return fmt.Sprintf("%.1f s", s)
 	}
 }
 
@@ -157,7 +169,7 @@ func (j *journal) all() ([]entry, int64) {
 	list := slices.Clone(j.entries)
 	for i := range list {
 		if e := &list[i]; e.what == "limit" {
-			e.Text = fmt.Sprintf("%s: %s; before: %d", describe(e.about), e.Text, e.limited)
+			e.Text = fmt.Sprintf("%s: %s; it was %d", describe(e.about), e.Text, e.limited)
 		}
 		list[i].Text = cut(list[i].Text, longest)
 	}

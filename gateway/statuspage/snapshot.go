@@ -45,7 +45,7 @@ type about struct {
 // totals are the sums over everything, since the start.
 type totals struct {
 	InFlight int     `json:"in_flight"` // at DeepSeek's
-	Limit    int     `json:"limit"`     // of the models that were called, at accounts that are fit
+	Limit    int     `json:"limit"`     // of accounts that are fit, for the models that they have been of use for
 	Waiting  int64   `json:"waiting"`
 	Longest  int64   `json:"longest"` // wait
 	Calls    int64   `json:"calls"`
@@ -210,7 +210,7 @@ func (s *snapshot) sum(stats *deepseek.Stats) {
 	for _, a := range stats.Accounts {
 		for _, m := range a.Models {
 			s.Totals.InFlight += m.InFlight
-			if m.State == deepseek.StateActive {
+			if m.State == deepseek.StateActive && (m.InFlight > 0 || m.Answered > 0) {
 				s.Totals.Limit += m.Limit
 			}
 		}

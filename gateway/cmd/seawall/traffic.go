@@ -86,17 +86,19 @@ func converse(ctx context.Context, h http.Handler, number int) {
 		if rand.IntN(60) == 0 { // somebody loses patience
 			time.AfterFunc(1500*time.Millisecond, leave)
 		}
-		ask(once, h, body)
+		answered := ask(once, h, body)
 		leave()
-		if ctx.Err() != nil {
+		if !answered {
+			pause(ctx, 5*time.Second) // as a program would that is told to come later
 			return
 		}
 		messages = append(messages, message{"assistant", strings.Repeat("It depends on the waves. ", 12)})
 	}
 }
 
-// ask makes one request and throws the answer away.
-func ask(ctx context.Context, h http.Handler, body []byte) {
+// ask makes one request and throws the answer away. It reports whether there was
+// one.
+func ask(ctx context.Context, h http.Handler, body []byte) bool {
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler { // a stream that broke
 			panic(p)
@@ -107,7 +109,9 @@ func ask(ctx context.Context, h http.Handler, body []byte) {
 		Header: http.Header{"Content-Type": {"application/json"}}, Host: "demo",
 		ContentLength: int64(len(body)), Body: readCloser{bytes.NewReader(body)},
 	}).WithContext(ctx)
-	h.ServeHTTP(sink{}, r)
+	w := &sink{header: http.Header{}}
+	h.ServeHTTP(w, r)
+	return w.status == http.StatusOK
 }
 
 type readCloser struct{ *bytes.Reader }
@@ -115,12 +119,15 @@ type readCloser struct{ *bytes.Reader }
 func (readCloser) Close() error { return nil }
 
 // sink is a client that reads all at once and keeps nothing.
-type sink http.Header
+type sink struct {
+	header http.Header
+	status int
+}
 
-func (s sink) Header() http.Header       { return http.Header(s) }
-func (sink) Write(p []byte) (int, error) { return len(p), nil }
-func (sink) WriteHeader(int)             {}
-func (sink) Flush()                      {}
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
+func (s *sink) WriteHeader(status int)      { s.status = status }
+func (s *sink) Flush()                      {}
 
 // ownTraffic marks the contexts of the demo's own requests.
 type ownTraffic struct{}

@@ -121,7 +121,6 @@ function list(parent, items, key, build) {
 
 const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const count = (n) => (n < 100000 ? whole.format(n) : compact.format(n));
 const rate = (v) => (v >= 10000 ? compact.format(v) : v >= 100 ? whole.format(Math.round(v)) : v === 0 ? "0" : v >= 10 ? v.toFixed(0) : v.toFixed(1));
 const percent = (part, all) => {
@@ -129,10 +128,11 @@ const percent = (part, all) => {
 	return (p > 99.9 && p < 100 ? "99.9" : p > 0 && p < 0.1 ? "0.1" : p === 100 || p === 0 ? p : p.toFixed(1)) + " %";
 };
 
-function money(v) {
+// money has so many digits after the point that amounts beside each other compare.
+function money(v, digits = 4) {
 	const sign = { USD: "$", CNY: "¥" }[news.totals.currency];
-	const digits = v === 0 || v >= 1 ? 2 : v >= 0.01 ? 4 : 6;
-	const text = new Intl.NumberFormat("en", { minimumFractionDigits: Math.min(digits, 4), maximumFractionDigits: digits }).format(v);
+	const most = v >= 100 ? 2 : digits;
+	const text = new Intl.NumberFormat("en", { minimumFractionDigits: most, maximumFractionDigits: most }).format(v);
 	return sign ? sign + text : text + " " + news.totals.currency;
 }
 
@@ -229,8 +229,9 @@ function showTop() {
 	list($("items"), outlook.items || [], (i) => i.level + i.text.replace(/\d+/g, "#"), (i) =>
 		make("li", { "data-level": i.level }, make("span", { class: "sign", "aria-hidden": "true" }, signs[i.level]),
 			make("div", {}, make("b", {}, i.text), i.doing ? make("span", { class: "doing" }, i.doing) : ""),
-			make("p", { class: "when" }, ...when(i, "next"))));
-	put($("about"), [about.upstream, "up " + lasts(now() - about.started), about.version].filter(Boolean).join(" · "));
+			make("p", { class: "when" }, ...when(i, "tried again"))));
+	put($("about"), [about.upstream && "in front of " + about.upstream, "up " + lasts(now() - about.started)].filter(Boolean).join(" · "));
+	put($("version"), about.version || "");
 	$("note").hidden = !about.note;
 	put($("note"), about.note || "");
 }
@@ -294,13 +295,15 @@ function showAccounts() {
 }
 
 function accountBody(a) {
-	const models = a.models || [], inFlight = models.reduce((n, m) => n + m.in_flight, 0);
+	// Each account has a place for each model that was ever asked for.
+	const models = (a.models || []).filter((m) => m.in_flight || m.answered || m.refused || m.spent || (m.state !== "active" && m.state !== a.state));
+	const inFlight = models.reduce((n, m) => n + m.in_flight, 0);
 	const keys = make("ul", { class: "keys", "aria-label": "keys" }, ...(a.keys || []).map((k) => make("li", { "data-level": levelOf[k.state] },
-		make("code", {}, "#" + k.key), k.state === "active" ? "" : make("span", {}, " " + k.state), ...(k.state === "active" ? [] : when(k, "again")))));
+		make("code", {}, "#" + k.key), k.state === "active" ? "" : make("span", {}, " " + k.state), ...(k.state === "active" ? [] : when(k, "tried again")))));
 	const body = make("tbody", {}, make("tr", { class: "account" },
 		make("th", { scope: "rowgroup" }, make("span", { class: "name" }, a.name), keys),
 		make("td", { class: "sum" }, models.length > 1 ? count(inFlight) : ""),
-		make("td", {}, pill(a.state), make("div", { class: "when" }, ...(a.state === "active" ? [] : when(a, "again")))),
+		make("td", {}, pill(a.state), make("div", { class: "when" }, ...(a.state === "active" ? [] : when(a, "tried again")))),
 		make("td", { class: "num opt" }, models.length > 1 ? count(models.reduce((n, m) => n + m.answered, 0)) : ""),
 		make("td", { class: "num opt" }, models.length > 1 ? count(models.reduce((n, m) => n + m.refused, 0)) : ""),
 		make("td", { class: "num opt" }, models.length > 1 ? money(a.spent) : ""),
@@ -316,20 +319,24 @@ function accountBody(a) {
 			make("td", { class: "num opt" }, money(m.spent)), make("td", { class: "num opt" }, money(m.saved))));
 	}
 	if (models.length === 0) {
-		body.append(make("tr", { class: "model" }, make("th", { scope: "row", class: "none" }, "not called yet"), make("td"), make("td"),
+		body.append(make("tr", { class: "model" }, make("th", { scope: "row", class: "none" }, "nothing answered yet"), make("td"), make("td"),
 			...[1, 2, 3, 4].map(() => make("td", { class: "opt" }))));
 	}
 	return body;
 }
 
+const circuitsShown = 12;
+
 function showCircuits() {
-	const all = news.circuits || [];
+	const order = ["open", "half-open", "recovering", "closed"];
+	const every = news.circuits || [], all = [...every].sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state)).slice(0, circuitsShown);
 	list($("circuits").tBodies[0], all, (c) => JSON.stringify([c.endpoint, c.model]), (c) => make("tr", {},
 		make("th", { scope: "row" }, make("span", { class: "name" }, c.endpoint), make("span", { class: "sub" }, c.model || "no model"),
 			c.first ? make("span", { class: "sub" }, "first data after " + took(c.first) + (c.faults >= 0.01 ? ", " + percent(c.faults, 1) + " fail" : "")) : ""),
-		make("td", {}, pill(c.state), make("div", { class: "when" }, ...(c.state === "closed" ? [] : when(c, "probe"))))));
+		make("td", {}, pill(c.state), make("div", { class: "when" }, ...(c.state === "closed" ? [] : when(c, "tried again"))))));
 	$("circuits").hidden = all.length === 0;
-	$("circuits-empty").hidden = all.length > 0;
+	$("circuits-empty").hidden = all.length > 0 && all.length === every.length;
+	put($("circuits-empty"), all.length ? `and ${every.length - all.length} more` : "Nothing was sent yet.");
 }
 
 function showClients() {
@@ -344,14 +351,14 @@ function showJournal() {
 	for (const old of latest.splice(60)) {
 		journal.delete(old.n);
 	}
-	list($("journal"), latest.slice(0, 12), (e) => e.n, (e) => make("li", { "data-level": e.level },
+	list($("journal"), latest.slice(0, 9), (e) => e.n, (e) => make("li", { "data-level": e.level },
 		make("time", {}, clock(e.at)), make("span", {}, e.text, e.times > 1 ? make("b", {}, " ×" + count(e.times)) : "")));
 	$("journal-empty").hidden = latest.length > 0;
 }
 
 // --- recent requests
 
-const callsShown = 40;
+const callsShown = 25;
 let paused = null; // the requests that are shown, while it is paused
 let onlyTrouble = false;
 const open = new Map(); // those that are opened, by number
@@ -387,19 +394,19 @@ const kinds = {
 };
 
 function callRow(c) {
-	const trail = c.trail || [];
-	const row = make("tr", { class: "call" },
+	const trail = c.trail || [], inWords = trail.map((a) => kinds[a.kind]).join(", then ");
+	const dots = (more) => make("span", { class: "dots" + more, title: inWords, "aria-hidden": "true" },
+		...trail.map((a) => make("i", { "data-kind": a.kind })), c.more ? "+" + c.more : "");
+	return make("tr", { class: "call" },
 		make("th", { scope: "row" }, make("button", { type: "button", class: "open", "data-call": c.n, "aria-expanded": "false", "aria-controls": "call-" + c.n }, clock(c.at))),
 		make("td", {}, make("span", { class: "name" }, c.model || c.path), c.client ? make("span", { class: "sub" }, c.client) : ""),
 		make("td", {}, pill(c.outcome === "answered" ? String(c.status) : c.outcome, outcomeLevel[c.outcome]),
-			c.outcome === "answered" ? "" : make("span", { class: "sub" }, c.code || (c.status ? String(c.status) : ""))),
-		make("td", {}, make("span", { class: "dots", title: trail.map((a) => kinds[a.kind]).join(", then ") },
-			...trail.map((a) => make("i", { "data-kind": a.kind })), c.more ? "+" + c.more : ""), make("span", { class: "unseen" }, trail.length + (c.more || 0) + " attempts")),
+			c.outcome === "answered" ? "" : make("span", { class: "sub" }, c.code || (c.status ? String(c.status) : "")), dots(" small")),
+		make("td", { class: "tries" }, dots(""), make("span", { class: "unseen" }, inWords || "none")),
 		make("td", { class: "num opt" }, c.first ? took(c.first) : ""),
 		make("td", { class: "num" }, took(c.took)),
 		make("td", { class: "num opt" }, c.hit || c.miss || c.output ? count((c.hit || 0) + (c.miss || 0)) + " → " + count(c.output || 0) : ""),
-		make("td", { class: "num opt" }, c.cost ? (c.guess ? "~" : "") + money(c.cost) : ""));
-	return row;
+		make("td", { class: "num opt" }, c.cost ? (c.guess ? "~" : "") + money(c.cost, 6) : ""));
 }
 
 function detailRow(c) {
@@ -407,7 +414,7 @@ function detailRow(c) {
 		["request", c.id], ["path", c.path + (c.stream ? " (stream)" : "")], ["client", c.client], ["refused for", c.code],
 		["first data", c.first ? took(c.first) : ""], ["took", took(c.took)],
 		["prompt", c.hit || c.miss ? `${count((c.hit || 0) + (c.miss || 0))} tokens, ${count(c.hit || 0)} of them cached` : ""],
-		["answer", c.output ? count(c.output) + " tokens" : ""], ["cost", c.cost ? (c.guess ? "about " : "") + money(c.cost) : ""],
+		["answer", c.output ? count(c.output) + " tokens" : ""], ["cost", c.cost ? (c.guess ? "about " : "") + money(c.cost, 6) : ""],
 		["response cache", c.cache], ["error", c.error],
 	].filter(([, value]) => value);
 	const trail = make("ol", { class: "trail" }, ...(c.trail || []).map((a) => make("li", { "data-kind": a.kind },
