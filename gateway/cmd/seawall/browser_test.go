@@ -21,6 +21,7 @@ import (
 const (
 	browserVariable = "SEAWALL_BROWSER"
 	picturesIn      = "SEAWALL_PICTURES"
+	picturesAfter   = "SEAWALL_PICTURES_AFTER" // TestPictures has the demo run for so long
 )
 
 // browser is a headless browser with one page.

@@ -401,7 +401,7 @@ function callRow(c) {
 		make("th", { scope: "row" }, make("button", { type: "button", class: "open", "data-call": c.n, "aria-expanded": "false", "aria-controls": "call-" + c.n }, clock(c.at))),
 		make("td", {}, make("span", { class: "name" }, c.model || c.path), c.client ? make("span", { class: "sub" }, c.client) : ""),
 		make("td", {}, pill(c.outcome === "answered" ? String(c.status) : c.outcome, outcomeLevel[c.outcome]),
-			c.outcome === "answered" ? "" : make("span", { class: "sub" }, c.code || (c.status ? String(c.status) : "")), dots(" small")),
+			dots(" small"), c.outcome === "answered" ? "" : make("span", { class: "sub" }, c.code || (c.status ? String(c.status) : ""))),
 		make("td", { class: "tries" }, dots(""), make("span", { class: "unseen" }, inWords || "none")),
 		make("td", { class: "num opt" }, c.first ? took(c.first) : ""),
 		make("td", { class: "num" }, took(c.took)),
