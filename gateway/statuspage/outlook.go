@@ -131,23 +131,24 @@ func usable(accounts []deepseek.AccountStats) (n int) {
 // ailment is what several accounts or keys may have in common.
 type ailment struct {
 	level string
-	one   string // of one of them
+	who   string // "Account"; of several with an s
+	one   string // what it is of one of them
 	many  string
 	doing string
 }
 
 var ailments = map[deepseek.State]ailment{
-	deepseek.StateOutOfBalance: {warn, "is out of balance (402)", "are out of balance (402)", "other accounts take over; they come back when they are topped up"},
-	deepseek.StateUnauthorized: {warn, "has no key that is accepted (401)", "have no key that is accepted (401)", "give them new keys"},
-	deepseek.StateCooling:      {warn, "has no key that may be used now (403)", "have no key that may be used now (403)", "they are tried again by themselves"},
-	deepseek.StateOnTrial:      {note, "is on trial", "are on trial", "one call each finds out whether they are fit again"},
-	deepseek.StateDisabled:     {note, "is disabled by hand", "are disabled by hand", "nothing is done until they are enabled"},
+	deepseek.StateOutOfBalance: {warn, "Account", "is out of balance (402)", "are out of balance (402)", "other accounts take over; it is used again when it is topped up"},
+	deepseek.StateUnauthorized: {warn, "Account", "has no key that is accepted (401)", "have no key that is accepted (401)", "other accounts take over; new keys are needed"},
+	deepseek.StateCooling:      {warn, "Account", "has no key that may be used now (403)", "have no key that may be used now (403)", "other accounts take over meanwhile"},
+	deepseek.StateOnTrial:      {note, "Account", "is on trial", "are on trial", "one call finds out whether it is fit again"},
+	deepseek.StateDisabled:     {note, "Account", "is disabled by hand", "are disabled by hand", "nothing, until it is enabled"},
 }
 
 var (
-	deadKey = ailment{note, "is refused (401)", "are refused (401)", "other keys of the account are used; replace what is refused"}
-	coldKey = ailment{note, "may not do what is asked (403)", "may not do what is asked (403)", "other keys of the account are used meanwhile"}
-	resting = ailment{note, "rests after 429s", "rest after 429s", "others take their calls, or they wait"}
+	deadKey = ailment{note, "Key", "is refused (401)", "are refused (401)", "other keys of the account are used; replace what is refused"}
+	coldKey = ailment{note, "Key", "may not do what is asked (403)", "may not do what is asked (403)", "other keys of the account are used meanwhile"}
+	resting = ailment{note, "Account", "rests after 429s", "rest after 429s", "others take its calls, or they wait"}
 )
 
 // patients are those who have an ailment.
@@ -183,33 +184,33 @@ func (o *outlook) accounts(stats *deepseek.Stats, now time.Time, marks map[subje
 		a := newAccountRow(&stats.Accounts[i], now, marks)
 		state := stats.Accounts[i].State
 		if ill, is := ailments[state]; is {
-			ward(ill).add("Account "+a.Name, a.condition)
+			ward(ill).add(a.Name, a.condition)
 			continue
 		}
 		for _, k := range a.Keys {
 			switch deepseek.State(k.State) {
 			case deepseek.StateUnauthorized:
-				ward(deadKey).add("Key #"+k.Fingerprint+" of "+a.Name, k.condition)
+				ward(deadKey).add("#"+k.Fingerprint+" of "+a.Name, k.condition)
 			case deepseek.StateCooling:
-				ward(coldKey).add("Key #"+k.Fingerprint+" of "+a.Name, k.condition)
+				ward(coldKey).add("#"+k.Fingerprint+" of "+a.Name, k.condition)
 			}
 		}
 		for j, m := range a.Models {
 			if left := stats.Accounts[i].Models[j].For; deepseek.State(m.State) == deepseek.StateCooling && left > restWorth {
-				ward(resting).add(describe(subject{name: a.Name, model: m.Model}), m.condition)
+				ward(resting).add(a.Name+" for "+m.Model, m.condition)
 			}
 		}
 	}
 	for _, p := range wards {
-		text := p.names[0] + " " + p.one
+		text := p.who + " " + p.names[0] + " " + p.one
 		if n := len(p.names); n > 1 {
-			text = strings.Join(p.names[:min(n, namedMost)], ", ")
+			text = p.who + "s " + strings.Join(p.names[:min(n, namedMost)], ", ")
 			if n > namedMost {
 				text += fmt.Sprintf(" and %d more", n-namedMost)
 			}
 			text += " " + p.many
 		}
-		o.add(item{Level: p.level, Text: strings.ToUpper(text[:1]) + text[1:], Doing: p.doing, Since: p.since, Until: p.until})
+		o.add(item{Level: p.level, Text: text, Doing: p.doing, Since: p.since, Until: p.until})
 	}
 }
 

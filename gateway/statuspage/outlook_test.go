@@ -53,7 +53,7 @@ func TestOutlook(t *testing.T) {
 			endpoints: []deepseek.EndpointStats{endpoint("e", deepseek.EndpointImpaired, deepseek.BreakerRecovering, fit)}},
 		{name: "no account", level: bad, items: []string{"bad: No account of e is usable", "warn: Account a is out of balance (402)"},
 			endpoints: []deepseek.EndpointStats{endpoint("e", deepseek.EndpointDown, deepseek.BreakerClosed, account("a", deepseek.StateOutOfBalance, time.Minute))}},
-		{name: "a thousand accounts", level: warn, items: []string{"warn: Account account 0, Account account 1, Account account 2 and 997 more are out of balance (402)"},
+		{name: "a thousand accounts", level: warn, items: []string{"warn: Accounts account 0, account 1, account 2 and 997 more are out of balance (402)"},
 			endpoints: []deepseek.EndpointStats{endpoint("e", deepseek.EndpointImpaired, deepseek.BreakerClosed, append(broken, fit)...)}},
 		{name: "disabled", level: good, items: []string{"note: Account a is disabled by hand"},
 			endpoints: []deepseek.EndpointStats{endpoint("e", deepseek.EndpointImpaired, deepseek.BreakerClosed, fit, account("a", deepseek.StateDisabled, 0))}},

@@ -254,7 +254,11 @@ func newAccountRow(a *deepseek.AccountStats, now time.Time, marks map[subject]ti
 		Spent: a.Spend.Amount.Float64(), Saved: a.Spend.Saved.Float64(),
 	}
 	for _, k := range a.Keys {
-		row.Keys = append(row.Keys, keyRow{k.Fingerprint, newCondition(string(k.State), k.For, now, marks[subject{name: a.Name, key: k.Fingerprint}])})
+		c := newCondition(string(k.State), k.For, now, marks[subject{name: a.Name, key: k.Fingerprint}])
+		row.Keys = append(row.Keys, keyRow{k.Fingerprint, c})
+		if a.State == deepseek.StateUnauthorized || a.State == deepseek.StateCooling { // since the last of its keys is
+			row.Since = max(row.Since, c.Since)
+		}
 	}
 	for _, m := range a.Models {
 		row.Models = append(row.Models, slotRow{

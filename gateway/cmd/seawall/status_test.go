@@ -158,7 +158,12 @@ func TestStatusPage(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		b.fits()
 		if width == 360 {
-			b.picture("phone", true)
+			b.picture("phone", false)
+			is[any](b, `document.querySelector("#accounts").scrollIntoView()`)
+			b.picture("phone-accounts", false)
+			is[any](b, `document.querySelector("#calls").scrollIntoView()`)
+			b.picture("phone-calls", false)
+			is[any](b, `scrollTo(0, 0)`)
 		}
 	}
 	b.prefer("prefers-reduced-motion", "reduce")
@@ -193,12 +198,15 @@ func TestStatusPageReconnects(t *testing.T) {
 	b.until(`document.documentElement.dataset.link === "lost"`)
 	b.until(`document.querySelector("#lost").innerText.match(/^Connection lost, reconnecting\. What is shown is of \d\d:\d\d:\d\d, \d+ s ago\.$/) !== null`)
 	require.Equal(t, "connection lost", b.text("#link"))
-	require.Equal(t, "0.5", is[string](b, `getComputedStyle(document.querySelector("main")).opacity`))
+	require.Equal(t, "Not known", b.text("#verdict"))
+	require.Equal(t, "It was: All is well.", b.text("#lately"))
+	require.Equal(t, "0.55", is[string](b, `getComputedStyle(document.querySelector("main")).opacity`))
 	b.picture("lost", true)
 
 	again := serve(t, srv.URL, config)
 	b.until(`document.documentElement.dataset.link === "live"`)
 	require.True(t, is[bool](b, `document.querySelector("#lost").hidden`))
+	require.Equal(t, "All is well", b.text("#verdict"))
 	b.until(`document.querySelectorAll("tr.call").length === 0`) // it is another process
 	whole(t, post(t, c, again.url+"/chat/completions", chatBody))
 	b.until(`document.querySelectorAll("tr.call").length === 1`)

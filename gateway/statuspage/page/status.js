@@ -122,6 +122,7 @@ function list(parent, items, key, build) {
 const whole = new Intl.NumberFormat("en");
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const count = (n) => (n < 100000 ? whole.format(n) : compact.format(n));
+const some = (n, what) => count(n) + " " + what + (n === 1 ? "" : "s");
 const rate = (v) => (v >= 10000 ? compact.format(v) : v >= 100 ? whole.format(Math.round(v)) : v === 0 ? "0" : v >= 10 ? v.toFixed(0) : v.toFixed(1));
 const percent = (part, all) => {
 	const p = (100 * part) / all;
@@ -132,7 +133,7 @@ const percent = (part, all) => {
 function money(v, digits = 4) {
 	const sign = { USD: "$", CNY: "¥" }[news.totals.currency];
 	const most = v >= 100 ? 2 : digits;
-	const text = new Intl.NumberFormat("en", { minimumFractionDigits: most, maximumFractionDigits: most }).format(v);
+	const text = v === 0 ? "0" : new Intl.NumberFormat("en", { minimumFractionDigits: most, maximumFractionDigits: most }).format(v);
 	return sign ? sign + text : text + " " + news.totals.currency;
 }
 
@@ -225,7 +226,7 @@ function showTop() {
 	put($("verdict"), outlook.text);
 	document.title = (outlook.level === "good" ? "" : outlook.text + " – ") + "Seawall";
 	const all = sumOf(0, 1, 2, 3, 4);
-	put($("lately"), all === 0 ? "No requests in the last five minutes." : `${count(all)} requests in the last five minutes, ${count(sumOf(0, 1))} answered.`);
+	put($("lately"), all === 0 ? "No requests in the last five minutes." : `${some(all, "request")} in the last five minutes, ${count(sumOf(0, 1))} answered.`);
 	list($("items"), outlook.items || [], (i) => i.level + i.text.replace(/\d+/g, "#"), (i) =>
 		make("li", { "data-level": i.level }, make("span", { class: "sign", "aria-hidden": "true" }, signs[i.level]),
 			make("div", {}, make("b", {}, i.text), i.doing ? make("span", { class: "doing" }, i.doing) : ""),
@@ -249,10 +250,10 @@ function showFigures() {
 	put($("share-more"), all ? `${count(fine)} of ${count(all)}` + (mended ? `, ${count(mended)} not at once` : "") : "no requests");
 	$("share-more").parentElement.dataset.level = all && fine / all < 0.98 ? (fine / all < 0.5 ? "bad" : "warn") : "";
 	put($("spent"), (t.estimated ? "~" : "") + money(t.spent));
-	put($("spent-more"), `${count(t.output)} tokens answered` + (t.unpriced ? `, ${count(t.unpriced)} attempts without a price` : ""));
+	put($("spent-more"), some(t.output, "token") + " answered" + (t.unpriced ? `, ${some(t.unpriced, "attempt")} without a price` : ""));
 	put($("saved"), money(t.saved));
 	put($("saved-more"), (t.hit + t.miss ? percent(t.hit, t.hit + t.miss) + " of prompt tokens were cached" : "no prompts yet") +
-		(t.cache_hits ? `; ${count(t.cache_hits)} answers from the response cache, ${money(t.cache_saved)}` : ""));
+		(t.cache_hits ? `; ${some(t.cache_hits, "answer")} from the response cache, ${money(t.cache_saved)}` : ""));
 }
 
 function bar(e, n, most) {
@@ -413,8 +414,8 @@ function detailRow(c) {
 	const facts = [
 		["request", c.id], ["path", c.path + (c.stream ? " (stream)" : "")], ["client", c.client], ["refused for", c.code],
 		["first data", c.first ? took(c.first) : ""], ["took", took(c.took)],
-		["prompt", c.hit || c.miss ? `${count((c.hit || 0) + (c.miss || 0))} tokens, ${count(c.hit || 0)} of them cached` : ""],
-		["answer", c.output ? count(c.output) + " tokens" : ""], ["cost", c.cost ? (c.guess ? "about " : "") + money(c.cost, 6) : ""],
+		["prompt", c.hit || c.miss ? `${some((c.hit || 0) + (c.miss || 0), "token")}, ${count(c.hit || 0)} of them cached` : ""],
+		["answer", c.output ? some(c.output, "token") : ""], ["cost", c.cost ? (c.guess ? "about " : "") + money(c.cost, 6) : ""],
 		["response cache", c.cache], ["error", c.error],
 	].filter(([, value]) => value);
 	const trail = make("ol", { class: "trail" }, ...(c.trail || []).map((a) => make("li", { "data-kind": a.kind },
@@ -427,7 +428,7 @@ function detailRow(c) {
 	return make("tr", { class: "detail", id: "call-" + c.n }, make("td", { colspan: 8 },
 		make("dl", {}, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
 		c.trail ? trail : make("p", { class: "empty" }, "Nothing was sent to DeepSeek."),
-		c.more ? make("p", { class: "empty" }, `and ${c.more} attempts more`) : ""));
+		c.more ? make("p", { class: "empty" }, `and ${some(c.more, "attempt")} more`) : ""));
 }
 
 // --- what is done by hand
@@ -509,10 +510,17 @@ function link(state) {
 	telling();
 }
 
-// telling says how old what is shown is.
+// telling says how old what is shown is. What was well then is not known to be so.
 function telling() {
 	const state = root.dataset.link, stale = state === "lost" || state === "busy";
 	$("lost").hidden = !stale;
+	if (stale && news && $("outlook").dataset.level !== "none") {
+		mark($("outlook"), "data-level", "none");
+		put($("outlook").querySelector(".sign"), "?");
+		put($("verdict"), "Not known");
+		put($("lately"), `It was: ${news.outlook.text}.`);
+		document.title = "? – Seawall";
+	}
 	if (stale) {
 		const as = heard ? ` What is shown is of ${clock(heard + ahead)}, ${lasts(Date.now() - heard)} ago.` : "";
 		put($("lost"), (state === "busy" ? "As many are watching as may; this page waits for a place." : "Connection lost, reconnecting.") + as);
