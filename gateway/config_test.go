@@ -71,6 +71,7 @@ clients:
   - name: web
     keys: [`+HashKey("b")+", "+HashKey("c")+`]
 state: spent.json
+status: {listen: ":9001", keys: `+HashKey("d")+`}
 prices:
   models:
     my-model: {off_peak: {cache_hit: 0.1, cache_miss: 1, output: 2}}
@@ -113,6 +114,7 @@ log: {level: warn, format: text}
 		MaxRequest: 64 << 20, MaxHeader: 32_000, MaxConnections: 100, HeaderTimeout: 5 * time.Second,
 		BodyTimeout: time.Minute, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
 	}, c.Server)
+	assert.Equal(t, Status{Listen: ":9001", Keys: []string{HashKey("d")}}, c.Status)
 	assert.Equal(t, Shutdown{Delay: 5 * time.Second, Limit: 10 * time.Minute}, c.Shutdown)
 	assert.Len(t, c.Files(), 2)
 
@@ -266,6 +268,12 @@ func TestBadConfigs(t *testing.T) {
 		{"budget that begins anew", account + "clients:\n  - name: a\n    keys: " + HashKey("a") + "\n    budget_per_month: 5\n", 5, "needs a file"},
 		{"unreadable state", account + "state: empty\n", 2, "state: "},
 		{"price of less than nothing", account + "prices: {models: {m: {off_peak: {output: -1}}}}\n", 2, "prices"},
+
+		{"status page for the world", account + "status: {listen: ':8081'}\n", 2, "status.listen: without keys the status page listens on loopback only"},
+		{"status page on nothing", account + "status: {listen: here}\n", 2, "is no address"},
+		{"status page on nothing, with keys", account + "status: {keys: " + HashKey("a") + "}\n", 2, "needs an address"},
+		{"status page where the gateway is", account + "listen: localhost:1\nstatus:\n  listen: localhost:1\n", 4, "must be another address"},
+		{"status page with a key in place of its hash", account + "status:\n  listen: localhost:2\n  keys: " + testKey + "\n", 4, "status.keys[0]: must be a hash"},
 
 		{"no such strategy", account + "strategy: fastest\n", 2, `"fastest" is none of`},
 		{"no such level", account + "log: {level: loud}\n", 2, `log.level: "loud"`},

@@ -23,12 +23,13 @@ type fault struct {
 	reply deepseektest.Reply
 }
 
-// faults are a bad day at DeepSeek's.
+// faults are a bad day at DeepSeek's, though not so bad that by chance half of 20
+// calls fail, which would open the breaker.
 var faults = []fault{
-	{0.10, deepseektest.ServiceUnavailable()},
-	{0.05, deepseektest.ResetBeforeHeaders()},
-	{0.05, deepseektest.DropAfter(0)}, // a 200 that dies before its first data
-	{0.05, deepseektest.HTML(502)},
+	{0.06, deepseektest.ServiceUnavailable()},
+	{0.04, deepseektest.ResetBeforeHeaders()},
+	{0.03, deepseektest.DropAfter(0)}, // a 200 that dies before its first data
+	{0.03, deepseektest.HTML(502)},
 	{0.10, deepseektest.Queued(4, 500*time.Millisecond)}, // keep-alives, then the answer
 }
 
@@ -92,7 +93,7 @@ func newFake() (*deepseektest.Server, deepseek.Option) {
 }
 
 const demoText = `This is a demo: http://%[1]s leads to a fake DeepSeek inside this process, which
-has its faults switched on. Every third request meets one, and gets its answer
+has its faults switched on. Every fourth request meets one, and gets its answer
 all the same. Any key will do. Try, in another terminal:
 
   curl -N http://%[1]s/chat/completions -d '{"model": "deepseek-flash", "stream": true,

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
 )
 
@@ -155,8 +156,9 @@ func TestStatusPage(t *testing.T) {
 		b.until(fmt.Sprintf("window.innerWidth === %d", width))
 		b.until(`document.querySelectorAll("tr.call").length > 5`)
 		is[any](b, `document.querySelectorAll("tr.call button")[1].click()`)
-		time.Sleep(100 * time.Millisecond)
+		b.until(`document.querySelector("tr.detail") !== null`)
 		b.fits()
+		require.Greater(t, is[float64](b, `document.querySelector("tr.call td").getBoundingClientRect().width`), 70.0, "room for a model's name")
 		if width == 360 {
 			b.picture("phone", false)
 			is[any](b, `document.querySelector("#accounts").scrollIntoView()`)
@@ -314,4 +316,61 @@ func TestPictures(t *testing.T) {
 	time.Sleep(time.Second)
 	b.picture("dark", false)
 	require.Empty(t, b.complaints())
+}
+
+// The page is served as the gateway is, its keys follow the file, and viewers do
+// not hold up an end.
+func TestStatusPageIsServed(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	dir := t.TempDir()
+	roots := certificate(t, dir)
+	key, fresh := gateway.NewKey(), gateway.NewKey()
+	p := serve(t, srv.URL, "tls: {cert: "+dir+"/cert.pem, key: "+dir+"/key.pem}\nstatus: {listen: '127.0.0.1:0', keys: '"+gateway.HashKey(key)+"'}\n")
+	require.True(t, strings.HasPrefix(p.page(), "https://"))
+	c := &http.Client{Transport: trusting(t, roots)}
+	get := func(path, key string) *http.Response {
+		req, err := http.NewRequest(http.MethodGet, p.page()+path, nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := c.Do(req)
+		require.NoError(t, err)
+		return resp
+	}
+	resp := get("", key)
+	require.Contains(t, whole(t, resp), "<title>Seawall</title>")
+	require.Contains(t, resp.Header.Get("Content-Security-Policy"), "default-src 'none'")
+	stream := get("events", key)
+	events := bufio.NewReader(stream.Body)
+	next := func() string {
+		for {
+			line, err := events.ReadString('\n')
+			require.NoError(t, err)
+			if strings.HasPrefix(line, "data: ") {
+				return line
+			}
+		}
+	}
+	require.Contains(t, next(), `"full":true`)
+
+	p.rewrite(gateway.HashKey(key), gateway.HashKey(fresh))
+	p.signal(syscall.SIGHUP)
+	p.waitCount("reloaded", 1)
+	for key, want := range map[string]int{key: http.StatusUnauthorized, fresh: http.StatusOK} {
+		resp := get("", key)
+		_, _ = all(resp)
+		require.Equal(t, want, resp.StatusCode)
+	}
+	require.Contains(t, next(), `"circuits"`, "who watches goes on")
+	require.Equal(t, http.StatusNotFound, status(t, c, p.url+"/"), "it is not where the programs are")
+
+	began := time.Now()
+	srv.Enqueue(deepseektest.PauseAfter(3, 3*time.Second))
+	call := post(t, c, p.url+"/chat/completions", streamBody)
+	p.signal(syscall.SIGTERM)
+	eventually(t, "it is told", func() bool { return strings.Contains(next(), "Shutting down") })
+	require.Contains(t, whole(t, call), "data: [DONE]")
+	require.NoError(t, p.ended())
+	require.Less(t, time.Since(began), patience/2)
+	_, _ = all(stream)
 }

@@ -1,0 +1,78 @@
+package gateway_test
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/gateway"
+)
+
+// Each request is told of once, when the last of it is over, whatever became of it.
+func TestOnEnd(t *testing.T) {
+	var (
+		mu   sync.Mutex
+		ends []gateway.RequestEnd
+	)
+	s := guests(gateway.Client{Models: []string{"deepseek-flash"}})
+	s.Models = map[string]string{"gpt-4o": "deepseek-flash"}
+	s.OnEnd = func(e gateway.RequestEnd) {
+		mu.Lock()
+		defer mu.Unlock()
+		ends = append(ends, e)
+	}
+	setup{settings: s}.run(t, func(b *bench) {
+		last := func() gateway.RequestEnd {
+			b.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			require.NotEmpty(b, ends)
+			return ends[len(ends)-1]
+		}
+		b.srv.Enqueue(deepseektest.ServiceUnavailable(), deepseektest.PauseAfter(3, time.Minute))
+		resp := b.ask(aliceKey, "/v1/chat/completions", `{"model": "gpt-4o", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}`)
+		time.Sleep(time.Second)
+		require.Empty(b, ends, "it is under way")
+		b.whole(resp)
+		e := last()
+		require.Equal(b, gateway.Answered, e.Outcome)
+		require.Equal(b, "alice", e.Client)
+		require.Equal(b, "deepseek-flash", e.Model)
+		require.Equal(b, "/v1/chat/completions", e.Path)
+		require.True(b, e.Stream)
+		require.Equal(b, http.StatusOK, e.Status)
+		require.Equal(b, resp.Header.Get("X-Request-Id"), e.ID)
+		require.Len(b, e.Call.Attempts, 2)
+		require.Positive(b, e.Call.Usage.TotalTokens)
+		require.GreaterOrEqual(b, e.Duration, time.Minute)
+		require.NoError(b, e.Err)
+
+		b.refused(b.ask(aliceKey, "/chat/completions", `{"model": "deepseek-v4-pro", "messages": []}`), 403, "model_not_allowed")
+		e = last()
+		require.Equal(b, gateway.Refused, e.Outcome)
+		require.Equal(b, "model_not_allowed", e.Code)
+		require.Empty(b, e.Call.Attempts)
+
+		b.whole(b.ask(bobKey, "/chat/completions", `{"messages": "wrong"}`))
+		require.Equal(b, gateway.Rejected, last().Outcome)
+
+		b.srv.Enqueue(deepseektest.CutAfter(3))
+		_, err := all(b.ask(bobKey, "/chat/completions", streamBody))
+		require.Error(b, err)
+		e = last()
+		require.Equal(b, gateway.Failed, e.Outcome)
+		require.ErrorContains(b, e.Err, "truncated")
+
+		b.srv.Enqueue(deepseektest.StallAfter(3))
+		resp = b.ask(bobKey, "/chat/completions", streamBody)
+		require.NoError(b, resp.Body.Close())
+		require.Equal(b, gateway.Left, last().Outcome)
+		require.Len(b, ends, 5)
+	})
+}
