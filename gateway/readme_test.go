@@ -37,9 +37,9 @@ func TestReadme(t *testing.T) {
 		require.NoError(t, err)
 		configs = append(configs, c)
 	}
-	require.Len(t, configs, 6)
+	require.Len(t, configs, 7)
 
-	full, empty := configs[4], DefaultConfig()
+	full, empty := configs[5], DefaultConfig()
 	for path, line := range full.doc.lines {
 		require.Positive(t, line, path)
 	}
@@ -54,6 +54,8 @@ func TestReadme(t *testing.T) {
 	documented(t, full.doc, "", reflect.ValueOf(full).Elem())
 	require.Equal(t, empty.Listen, full.Listen)
 	require.Equal(t, empty.Strategy, full.Strategy)
+	require.Equal(t, "127.0.0.1:8081", configs[4].Status.Listen)
+	require.Equal(t, empty.Status.Listen, full.Status.Listen)
 	require.Equal(t, empty.Server, full.Server)
 	require.Equal(t, empty.Shutdown, full.Shutdown)
 	require.Equal(t, empty.Log, full.Log)
