@@ -117,6 +117,7 @@ type message struct {
 	}
 	Accounts []struct {
 		Name         string
+		Endpoint     string
 		State        string
 		Since, Until int64
 		Keys         []struct {

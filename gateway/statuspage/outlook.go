@@ -85,7 +85,7 @@ func (o *outlook) endpoints(stats *deepseek.Stats, now time.Time, marks map[subj
 		}
 	}
 	for _, e := range stats.Endpoints {
-		others := "calls are refused until then, with Retry-After"
+		others := "until then calls wait, or are refused with Retry-After"
 		level := warn
 		switch {
 		case up == 0:

@@ -3,6 +3,7 @@ package statuspage
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/seawall-go/deepseek"
@@ -76,7 +77,8 @@ type condition struct {
 }
 
 type accountRow struct {
-	Name string `json:"name"`
+	Name     string `json:"name"`
+	Endpoint string `json:"endpoint,omitempty"` // where there are several
 	condition
 	Keys   []keyRow  `json:"keys"`
 	Models []slotRow `json:"models"`
@@ -144,12 +146,20 @@ func (p *Page) snapshot(now time.Time, viewers int) *snapshot {
 	t := g.Transport()
 	stats := t.Stats()
 	s.About.Upstream = t.BaseURL().Host
+	if n := len(stats.Endpoints); n > 1 {
+		s.About.Upstream = fmt.Sprintf("%d endpoints", n)
+	}
 	marks := p.journal.marks(now, unwell(&stats))
 	s.sum(&stats)
-	for i := range stats.Accounts {
-		a := newAccountRow(&stats.Accounts[i], now, marks)
-		text, _ := json.Marshal(a) // cannot fail
-		s.Accounts, s.names = append(s.Accounts, text), append(s.names, a.Name)
+	for _, e := range stats.Endpoints {
+		for i := range e.Accounts {
+			a := newAccountRow(&e.Accounts[i], now, marks)
+			if len(stats.Endpoints) > 1 {
+				a.Endpoint = e.Name
+			}
+			text, _ := json.Marshal(a) // cannot fail
+			s.Accounts, s.names = append(s.Accounts, text), append(s.names, a.Name)
+		}
 	}
 	s.addCircuits(&stats, now, marks)
 	for _, c := range g.Clients() {

@@ -155,6 +155,23 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// With several endpoints it is told what belongs to which.
+func TestEndpoints(t *testing.T) {
+	setup{}.run(t, func(b *bench) {
+		require.NoError(b, b.g.Reload(gateway.Settings{OnEnd: b.page.OnEnd}, deepseek.WithTransport(b.srv.Transport()), deepseek.WithObserver(b.page.Observer()),
+			deepseek.WithEndpoints(
+				deepseek.Endpoint{Name: "near", BaseURL: b.srv.URL, Accounts: []deepseek.Account{{Name: "a", Keys: []string{keyA}}}},
+				deepseek.Endpoint{Name: "far", BaseURL: "https://far.example", Priority: 1, Accounts: []deepseek.Account{{Name: "b", Keys: []string{keyB}}}})))
+		b.ask(flash)
+		time.Sleep(time.Second)
+		m := b.now()
+		require.Equal(b, "2 endpoints", m.About.Upstream)
+		require.Equal(b, "near", m.Accounts[0].Endpoint)
+		require.Equal(b, "far", m.Accounts[1].Endpoint)
+		require.Equal(b, "near", m.Circuits[0].Endpoint)
+	})
+}
+
 func TestQueue(t *testing.T) {
 	setup{opts: []deepseek.Option{deepseek.WithMaxConcurrency(2)}, server: []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{FirstToken: time.Minute})}}.run(t, func(b *bench) {
 		var calls sync.WaitGroup

@@ -284,7 +284,7 @@ function showAccounts() {
 	put($("accounts-sum"), [...states].map(([state, n]) => `${count(n)} ${state}`).join(", "));
 	const wanted = $("find").value.trim().toLowerCase();
 	$("find-label").hidden = all.length <= 8 && !wanted;
-	const found = wanted ? all.filter((a) => JSON.stringify([a.name, a.state, a.keys?.map((k) => [k.key, k.state]), a.models?.map((m) => [m.model, m.state])]).toLowerCase().includes(wanted)) : all;
+	const found = wanted ? all.filter((a) => JSON.stringify([a.name, a.endpoint, a.state, a.keys?.map((k) => [k.key, k.state]), a.models?.map((m) => [m.model, m.state])]).toLowerCase().includes(wanted)) : all;
 	found.sort((a, b) => rank(a) - rank(b)); // stable: else the order is the server's
 	const shown = allShown ? found : found.slice(0, shownAtMost);
 	list($("accounts"), shown, (a) => a.name, accountBody);
@@ -302,7 +302,7 @@ function accountBody(a) {
 	const keys = make("ul", { class: "keys", "aria-label": "keys" }, ...(a.keys || []).map((k) => make("li", { "data-level": levelOf[k.state] },
 		make("code", {}, "#" + k.key), k.state === "active" ? "" : make("span", {}, " " + k.state), ...(k.state === "active" ? [] : when(k, "tried again")))));
 	const body = make("tbody", {}, make("tr", { class: "account" },
-		make("th", { scope: "rowgroup" }, make("span", { class: "name" }, a.name), keys),
+		make("th", { scope: "rowgroup" }, make("span", { class: "name" }, a.name), a.endpoint ? make("span", { class: "sub" }, "at " + a.endpoint) : "", keys),
 		make("td", { class: "sum" }, models.length > 1 ? count(inFlight) : ""),
 		make("td", {}, pill(a.state), make("div", { class: "when" }, ...(a.state === "active" ? [] : when(a, "tried again")))),
 		make("td", { class: "num opt" }, models.length > 1 ? count(models.reduce((n, m) => n + m.answered, 0)) : ""),
