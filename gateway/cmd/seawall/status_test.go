@@ -71,6 +71,39 @@ func (b *browser) fits() {
 	require.LessOrEqual(b, is[int](b, "document.documentElement.scrollWidth"), is[int](b, "window.innerWidth"))
 }
 
+// legible demands that texts stand out from what is behind them, by the ratio of
+// 4.5 that WCAG 2 asks for (1.4.3).
+func (b *browser) legible() {
+	b.Helper()
+	require.Empty(b, is[string](b, `(() => {
+		const parts = (color) => color.match(/[\d.]+/g).map(Number);
+		const light = (color) => {
+			const [r, g, b] = parts(color).map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+			return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+		};
+		const behind = (e) => {
+			for (; e; e = e.parentElement) {
+				const color = getComputedStyle(e).backgroundColor, alpha = parts(color)[3];
+				if (alpha === undefined || alpha > 0.99) {
+					return color;
+				}
+			}
+		};
+		const faint = new Set();
+		for (const e of document.querySelectorAll("body *")) {
+			const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) && e.checkVisibility();
+			if (!text || e.closest(".unseen")) {
+				continue;
+			}
+			const [x, y] = [light(getComputedStyle(e).color), light(behind(e))].sort((a, b) => b - a), ratio = (x + 0.05) / (y + 0.05);
+			if (ratio < 4.5) {
+				faint.add(e.tagName + "." + e.className + " " + ratio.toFixed(2));
+			}
+		}
+		return [...faint].join("; ");
+	})()`))
+}
+
 // The page of the demo, as a visitor finds it: alive, and to be worked with.
 func TestStatusPage(t *testing.T) {
 	t.Parallel()
@@ -136,10 +169,12 @@ func TestStatusPage(t *testing.T) {
 	// Light and dark, by the system's preference and by the switch, which is kept.
 	color := func() string { return is[string](b, `getComputedStyle(document.body).backgroundColor`) }
 	light := color()
+	b.legible()
 	b.picture("desktop-light", true)
 	b.prefer("prefers-color-scheme", "dark")
 	b.until(`getComputedStyle(document.body).backgroundColor !== "` + light + `"`)
 	dark := color()
+	b.legible()
 	b.picture("desktop-dark", true)
 	b.prefer("prefers-color-scheme", "light")
 	require.Equal(t, light, color())
