@@ -14,4 +14,7 @@
 //   - A stream that cannot be completed ends with an error event in the shape of
 //     its path, and with a broken connection: never like a whole one.
 //   - A client that goes away frees its place at once.
+//
+// What happens is told to [Settings].OnEnd and to the transport's observers; package
+// statuspage makes a page of it.
 package gateway

@@ -45,7 +45,7 @@ func inBubble(t *testing.T, config string, do func(b *bubble), opts ...deepseekt
 		require.NoError(t, os.WriteFile(file, []byte("listen: 127.0.0.1:0\nbase_url: "+b.fake.URL+"\n"+config), 0o600))
 		c, err := gateway.ReadConfig(file)
 		require.NoError(t, err)
-		b.server, err = newServer(c, &b.logs, deepseek.WithTransport(b.fake.Transport()))
+		b.server, err = newServer(c, &b.logs, special{options: []deepseek.Option{deepseek.WithTransport(b.fake.Transport())}})
 		require.NoError(t, err)
 		require.NoError(t, b.tcp.Close())
 		b.tcp = b.net

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,6 +42,19 @@ func demo(t testing.TB, args ...string) (p *process, page string) {
 	}
 	p.url = strings.TrimSuffix(after("curl -N "), "/chat/completions")
 	return p, after("the status page: ")
+}
+
+// watch opens the stream of a status page, until the test ends.
+func watch(t testing.TB, c *http.Client, page string) io.Reader {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page+"events", nil)
+	require.NoError(t, err)
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp.Body
 }
 
 // page is where a process has its status page.
@@ -351,6 +366,30 @@ func TestPictures(t *testing.T) {
 	time.Sleep(time.Second)
 	b.picture("dark", false)
 	require.Empty(t, b.complaints())
+}
+
+// The demo has traffic of its own, unless it is told to be quiet, and a page that
+// shows it.
+func TestDemoTraffic(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"--quiet"}} {
+		p, page := demo(t, args...)
+		c := client(t)
+		if args != nil {
+			whole(t, post(t, c, p.url+"/chat/completions", chatBody))
+		}
+		ended := 0
+		for lines := bufio.NewReader(watch(t, c, page)); ended == 0; {
+			line, err := lines.ReadString('\n')
+			require.NoError(t, err)
+			ended = strings.Count(line, `"outcome":`)
+		}
+		if args != nil {
+			require.Equal(t, 1, ended, "what was asked for here alone")
+		}
+		p.stop()
+		require.Equal(t, args != nil, strings.Contains(p.log(), "msg=answered"), "the log is for others' requests")
+	}
 }
 
 // The page is served as the gateway is, its keys follow the file, and viewers do
