@@ -60,16 +60,23 @@ func (f *feed) leave() {
 	}
 }
 
-// frame returns the page as of this second.
+// frame returns the page as of this second. Who comes a moment late gets that of
+// the next; only a clock that was set back begins anew.
 func (p *Page) frame(now time.Time) *frame {
 	f := &p.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.last != nil && now.Unix() < f.last.second-setBack {
+		f.last = nil
+	}
 	if f.last == nil || f.last.second < now.Unix() {
 		f.last = newFrame(p.snapshot(now, f.viewers), f.last)
 	}
 	return f.last
 }
+
+// setBack is by how many seconds a clock must be behind to have been set back.
+const setBack = 5
 
 func newFrame(s *snapshot, last *frame) *frame {
 	f := &frame{snapshot: s, full: sync.OnceValue(func() []byte { return event(s) })}
@@ -106,14 +113,17 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	next := time.NewTimer(0)
 	defer next.Stop()
-	text := []byte("retry: 2000\n\n")
-	for seen := int64(0); ; {
+	send := func(text []byte) bool {
 		if rc.SetWriteDeadline(time.Now().Add(patience)) != nil {
-			return
+			return false
 		}
-		if _, err := w.Write(text); err != nil || rc.Flush() != nil {
-			return
-		}
+		_, err := w.Write(text)
+		return err == nil && rc.Flush() == nil
+	}
+	if !send([]byte("retry: 2000\n\n")) {
+		return
+	}
+	for seen := int64(0); ; {
 		select {
 		case <-next.C:
 		case <-p.closed:
@@ -122,8 +132,12 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		now := time.Now()
-		f := p.frame(now)
-		text, seen = f.since(seen), f.second
 		next.Reset(now.Truncate(every).Add(every).Sub(now))
+		if f := p.frame(now); f.second != seen {
+			if !send(f.since(seen)) {
+				return
+			}
+			seen = f.second
+		}
 	}
 }

@@ -15,6 +15,26 @@ import (
 	"github.com/seawall-go/deepseek/gateway"
 )
 
+// A clock that goes back a little is somebody who comes late; one that was set back
+// does not stop the page.
+func TestClock(t *testing.T) {
+	p := New(Settings{})
+	now := time.Unix(1_800_000_000, 0)
+	first := p.frame(now)
+	require.Equal(t, first.full(), first.since(0))
+	second := p.frame(now.Add(time.Second))
+	require.Equal(t, second.change, second.since(first.second))
+	require.Equal(t, second.full(), second.since(first.second-1), "it missed one")
+	require.Same(t, second, p.frame(now.Add(time.Second-time.Nanosecond)))
+	back := p.frame(now.Add(-time.Hour))
+	require.Equal(t, now.Unix()-3600, back.second)
+	require.Equal(t, back.full(), back.since(second.second))
+	next := p.frame(now.Add(-time.Hour + time.Second))
+	require.Equal(t, next.change, next.since(back.second))
+	ahead := p.frame(now.Add(time.Hour))
+	require.Contains(t, string(ahead.since(next.second)), `"from":`)
+}
+
 // What a second costs with a thousand accounts that have all been called, however
 // many watch.
 func BenchmarkFrame(b *testing.B) {
