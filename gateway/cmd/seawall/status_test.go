@@ -119,9 +119,11 @@ func (b *browser) legible() {
 	})()`))
 }
 
+// The tests with a browser are not run beside others: it takes all that there is of
+// a small machine.
+
 // The page of the demo, as a visitor finds it: alive, and to be worked with.
 func TestStatusPage(t *testing.T) {
-	t.Parallel()
 	b := newBrowser(t)
 	p, page := demo(t)
 	b.size(1280, 900, 1)
@@ -228,7 +230,6 @@ func TestStatusPage(t *testing.T) {
 // While the gateway is away the page says so, and how old its figures are; when it
 // is back, so is the page.
 func TestStatusPageReconnects(t *testing.T) {
-	t.Parallel()
 	b := newBrowser(t)
 	srv := fake(t)
 	config := "status: {listen: '127.0.0.1:" + freePort(t) + "'}\n"
@@ -272,7 +273,6 @@ func TestStatusPageReconnects(t *testing.T) {
 // Whatever names there are, they are text; and the key that the page is locked
 // with is asked for once.
 func TestStatusPageShowsText(t *testing.T) {
-	t.Parallel()
 	b := newBrowser(t)
 	srv := fake(t)
 	key := gateway.NewKey()
@@ -314,7 +314,6 @@ models: {known: '`+evil+long+`'}
 // A thousand accounts are no burden: the first are shown, all on demand, and each
 // can be found.
 func TestStatusPageOfAThousandAccounts(t *testing.T) {
-	t.Parallel()
 	b := newBrowser(t)
 	srv := fake(t)
 	keys := t.TempDir()
