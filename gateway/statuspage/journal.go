@@ -73,8 +73,11 @@ func (j *journal) observer() deepseek.Observer {
 			if e.To >= e.From { // it grows by one at a time
 				return
 			}
-			j.add(entry{Level: note, about: subject{name: e.Account, model: e.Model}, what: "limit", limited: e.From,
-				Text: fmt.Sprintf("%d calls at a time, after 429s", e.To)}, false)
+			text := fmt.Sprintf("%d calls at a time, after 429s", e.To)
+			if e.To == 1 {
+				text = "one call at a time, after 429s"
+			}
+			j.add(entry{Level: note, about: subject{name: e.Account, model: e.Model}, what: "limit", limited: e.From, Text: text}, false)
 		},
 		Breaker: func(e deepseek.BreakerEvent) {
 			about := subject{name: "circuit " + e.Endpoint, model: e.Model}

@@ -207,7 +207,7 @@ func TestStatusPage(t *testing.T) {
 		b.size(width, 780, 2)
 		b.until(fmt.Sprintf("window.innerWidth === %d", width))
 		b.until(`document.querySelectorAll("tr.call").length > 5`)
-		is[any](b, `document.querySelectorAll("tr.call button")[1].click()`)
+		is[any](b, `document.querySelector("tr.call button[aria-expanded='false']").click()`)
 		b.until(`document.querySelector("tr.detail") !== null`)
 		b.fits()
 		require.Greater(t, is[float64](b, `document.querySelector("tr.call td").getBoundingClientRect().width`), 70.0, "room for a model's name")
