@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -45,24 +46,37 @@ func newBrowser(t testing.TB) *browser {
 	if path == "" {
 		t.Skip("there is no browser: install Debian's chromium, or set " + browserVariable)
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.DisableGPU,
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true))
 	if os.Getuid() == 0 { // Chromium refuses to run in its sandbox then
 		opts = append(opts, chromedp.NoSandbox)
 	}
-	allocator, end := chromedp.NewExecAllocator(context.Background(), opts...)
-	ctx, cancel := chromedp.NewContext(allocator)
-	b := &browser{TB: t, ctx: ctx}
-	read := make(chan struct{})
-	t.Cleanup(func() {
-		cancel()
-		end()
-		<-read
-	})
-	require.NoError(t, chromedp.Do(ctx))
-	messages := chromedp.Console(ctx)
+	b := &browser{TB: t}
+	var err error
+	for range 3 { // on a busy machine it dies young now and then
+		var output bytes.Buffer
+		allocator, end := chromedp.NewExecAllocator(context.Background(), append(opts, chromedp.UserDataDir(t.TempDir()), chromedp.CombinedOutput(&output))...)
+		var cancel context.CancelFunc
+		b.ctx, cancel = chromedp.NewContext(allocator)
+		stop := func() { cancel(); end() }
+		if err = chromedp.Do(b.ctx); err == nil {
+			b.listen(stop)
+			return b
+		}
+		stop()
+		t.Logf("the browser does not start: %v\n%s", err, output.String())
+	}
+	require.NoError(t, err)
+	return nil
+}
+
+// listen keeps what the page says to the console, until stop at the test's end.
+func (b *browser) listen(stop func()) {
+	messages := chromedp.Console(b.ctx)
+	ended := make(chan struct{})
+	b.Cleanup(func() { stop(); <-ended })
 	go func() {
-		defer close(read)
+		defer close(ended)
 		for m, err := range messages {
 			if err != nil {
 				return
@@ -72,7 +86,6 @@ func newBrowser(t testing.TB) *browser {
 			b.mu.Unlock()
 		}
 	}()
-	return b
 }
 
 // do does what is to be done within reasonable time.
