@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/gateway"
 )
 
@@ -146,12 +147,13 @@ const (
 
 func short(s string) string { return cut(s, shortest) }
 
-// told is an error's text, as far as there is room for it.
+// told is an error's text, as far as there is room for it, without what servers say:
+// that may repeat a prompt.
 func told(err error) string {
 	if err == nil {
 		return ""
 	}
-	return cut(strings.TrimPrefix(err.Error(), "deepseek: "), longest)
+	return cut(strings.TrimPrefix(deepseek.LogText(err), "deepseek: "), longest)
 }
 
 // cut keeps the first most bytes of s, or up to three less.

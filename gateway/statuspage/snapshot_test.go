@@ -198,7 +198,7 @@ func TestQueue(t *testing.T) {
 // Requests end in more ways than one.
 func TestRequests(t *testing.T) {
 	key := gateway.NewKey()
-	hostile := `<img src=x onerror=alert(1)>"'` + "\u2028" + strings.Repeat("long", 100)
+	hostile := `<img src=x onerror=alert(1)>"'` + "\u2028" + strings.Repeat("long", 40)
 	setup{gateway: gateway.Settings{Clients: []gateway.Client{{Name: "ci", Keys: []string{gateway.HashKey(key)}}}}}.run(t, func(b *bench) {
 		ask := func(key, body string) {
 			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, b.url+"/chat/completions", strings.NewReader(body))
@@ -222,7 +222,9 @@ func TestRequests(t *testing.T) {
 		require.NoError(b, err)
 		time.Sleep(time.Second)
 		_ = resp.Body.Close()
-		time.Sleep(time.Second)
+		b.srv.Enqueue(deepseektest.Repeat(10, deepseektest.ErrorObject200("what was asked is "+prompt))...)
+		ask(key, flash)
+		time.Sleep(time.Minute)
 		w := b.watch()
 		m := w.next()
 		_ = w.body.Close()
@@ -230,7 +232,7 @@ func TestRequests(t *testing.T) {
 		for _, c := range m.Calls {
 			outcomes = append(outcomes, c.Outcome)
 		}
-		require.Equal(b, []string{"refused", "answered", "rejected", "failed"}, outcomes)
+		require.Equal(b, []string{"refused", "answered", "rejected", "failed", "failed"}, outcomes)
 		require.Equal(b, "invalid_api_key", m.Calls[0].Code)
 		require.Empty(b, m.Calls[0].Trail)
 		require.Equal(b, "ci", m.Calls[1].Client)

@@ -39,7 +39,7 @@ func within(t *testing.T, config string, more ...deepseek.Option) (s *server, ur
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	c, err := gateway.ReadConfig(file)
 	require.NoError(t, err)
-	s, err = newServer(c, io.Discard, more...)
+	s, err = newServer(c, io.Discard, special{options: more})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -276,7 +276,7 @@ func TestMetricsAddressTaken(t *testing.T) {
 	t.Setenv("DEEPSEEK_API_KEY", upstreamKey)
 	c := gateway.DefaultConfig()
 	c.Listen, c.Telemetry.Metrics.Listen = "127.0.0.1:0", taken.Listener.Addr().String()
-	_, err := newServer(c, io.Discard)
+	_, err := newServer(c, io.Discard, special{})
 	require.ErrorContains(t, err, "address already in use")
 }
 
