@@ -169,7 +169,9 @@ func (f *figures) streams(p *process, n int) error {
 	return nil
 }
 
-// table prints the figures, each beside its ratio to the first server's.
+// table prints the figures, each beside its ratio to the first server's. What is
+// added to the median is a difference, of which single rounds tell little on a busy
+// machine: its ratio is that of the medians.
 func table(out io.Writer, measured []*process, all []*figures, direct *figures) error {
 	fmt.Fprintf(out, "%-16s %20s %20s %20s %22s %16s %8s\n", "", "CPU a request, µs", "added median, µs", "CPU a chunk, µs", "gap p99, ms", "KiB a stream", "broken")
 	added := func(f *figures) (list []float64) {
@@ -182,7 +184,7 @@ func table(out io.Writer, measured []*process, all []*figures, direct *figures) 
 	fmt.Fprintf(out, "%-16s %20s %20s %20s %15.2f %6s %16s %8d\n", "direct", "", "", "", median(direct.gap)/1000, "", "", direct.broken)
 	for i, f := range all {
 		fmt.Fprintf(out, "%-16s %s %s %s %s %16.1f %8d\n", measured[i].name,
-			cell(f.requestCPU, plain.requestCPU, 1), cell(added(f), added(plain), 1), cell(f.chunkCPU, plain.chunkCPU, 1),
+			cell(f.requestCPU, plain.requestCPU, 1), fmt.Sprintf("%12.2f (%4.2f×)", median(added(f)), median(added(f))/median(added(plain))), cell(f.chunkCPU, plain.chunkCPU, 1),
 			"  "+cell(f.gap, plain.gap, 1000), f.memory, f.broken)
 	}
 	var err error

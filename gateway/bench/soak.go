@@ -258,7 +258,7 @@ func (s *soaker) call(ctx context.Context, dice int) {
 		s.fail(ctx, err)
 	case resp.StatusCode >= 400, bytes.HasPrefix(bytes.TrimSpace(text), []byte(`{"error"`)):
 		s.rejected.Add(1)
-	case streamed && (bytes.HasSuffix(text, done) || finished.Match(text)), !streamed && json.Valid(text):
+	case streamed && (bytes.Contains(text, done) || finished.Match(text)), !streamed && json.Valid(text):
 		s.whole.Add(1)
 	default:
 		s.silent.Add(1)
@@ -267,7 +267,7 @@ func (s *soaker) call(ctx context.Context, dice int) {
 }
 
 // finished ends a stream too: DeepSeek's mark of its end adds nothing to it.
-var finished = regexp.MustCompile(`"finish_reason": ?"[^\n]*\n\n$`)
+var finished = regexp.MustCompile(`"finish_reason": ?"`)
 
 func (s *soaker) fail(ctx context.Context, err error) {
 	s.last.Store(err.Error())
