@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -159,11 +160,12 @@ func TestStreamsUnderWayNeedNoGoroutines(t *testing.T) {
 // observers and in the trail.
 func TestWaitForRoomIsToldApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var waits []WaitEvent
 		var ends []CallEndEvent
 		tr := transportOver(t, scripted(jsonReply(3*time.Second, wholeAnswer)), WithMaxConcurrency(1), WithObserver(Observer{
-			Wait:    func(e WaitEvent) { waits = append(waits, e) },
-			CallEnd: func(e CallEndEvent) { ends = append(ends, e) },
+			Wait:    func(e WaitEvent) { mu.Lock(); defer mu.Unlock(); waits = append(waits, e) },
+			CallEnd: func(e CallEndEvent) { mu.Lock(); defer mu.Unlock(); ends = append(ends, e) },
 		}))
 		call := func() {
 			resp, err := send(t.Context(), tr)
@@ -176,6 +178,8 @@ func TestWaitForRoomIsToldApart(t *testing.T) {
 		time.Sleep(time.Second)
 		call()
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		require.Len(t, waits, 1)
 		require.Equal(t, 2*time.Second, waits[0].Wait)
 		require.True(t, strings.HasPrefix(waits[0].Reason, "room"), waits[0].Reason)
