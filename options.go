@@ -126,6 +126,19 @@ func WithRateLimit(perSecond float64, burst int) Option {
 	})
 }
 
+// WithSharedState shares limits, and what accounts and keys are put aside for, with
+// other replicas: see [Replica]. The replica is this transport's, and that of its
+// successors. Default: what there is belongs to this transport alone, at no cost.
+func WithSharedState(r *Replica) Option {
+	return optionFunc(func(c *config) error {
+		if r == nil {
+			return badConfig("SharedState", "nil", "must not be nil")
+		}
+		c.replica = r
+		return nil
+	})
+}
+
 // What happens on faults.
 
 // WithRetry says when calls are attempted again. Default: the zero [Retry], up
@@ -294,6 +307,7 @@ type config struct {
 	endpoints      []Endpoint
 	fallback       *fallback
 	maxConcurrency int
+	replica        *Replica // nil: none
 	queue          Queue
 	rateLimit      *rateLimit
 	retry          Retry

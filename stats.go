@@ -26,6 +26,8 @@ type Stats struct {
 
 	Cache CacheStats // zero without one
 
+	Sharing *SharingStats // nil without other replicas
+
 	Accounts  []AccountStats // of all endpoints
 	Breakers  []BreakerStats // of all endpoints
 	Endpoints []EndpointStats
@@ -84,7 +86,8 @@ type KeyStats struct {
 type SlotStats struct {
 	Model    string
 	InFlight int
-	Limit    int // configured or learned
+	Limit    int // configured or learned; of all replicas together
+	Permits  int // how much of it is for this one
 	State    State
 	For      time.Duration
 	Answered int64 // complete answers
@@ -124,6 +127,9 @@ func (t *Transport) Stats() Stats {
 	}
 	if t.cache != nil {
 		s.Cache = t.cache.stats()
+	}
+	if r := t.options.replica; r != nil {
+		s.Sharing = r.stats()
 	}
 	if t.hedger != nil {
 		s.Hedges, s.HedgesWon = t.hedger.sent.Load(), t.hedger.won.Load()
@@ -207,7 +213,7 @@ func (s *slot) stats(now time.Time) SlotStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return SlotStats{
-		Model: s.model.model, InFlight: inFlight, Limit: limit, State: state, For: left(now, until),
+		Model: s.model.model, InFlight: inFlight, Limit: limit, Permits: min(limit, s.shared.permits), State: state, For: left(now, until),
 		Answered: s.answers, Refused: s.refusals, Spend: s.ledger.spend(),
 	}
 }

@@ -29,9 +29,18 @@ func (t *Transport) Successor(opts ...Option) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.replica != nil && c.replica != t.options.replica {
+		return nil, badConfig("SharedState", "", "must be that of the transport before it")
+	}
 	next.inherit(t)
 	next.assemble()
-	return next, nil
+	if c.replica == nil {
+		for _, e := range next.endpoints {
+			e.pool.share(nil)
+		}
+		return next, nil
+	}
+	return next, c.replica.join(next)
 }
 
 // inherit takes over what old has that fits. Nothing in it can fail.

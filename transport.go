@@ -78,6 +78,11 @@ func NewTransport(opts ...Option) (*Transport, error) {
 		return nil, err
 	}
 	t.assemble()
+	if c.replica != nil {
+		if err := c.replica.join(t); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
 }
 
