@@ -91,6 +91,8 @@ type Replica struct {
 	err       error     // of the last one, if it failed
 	exchanges int64
 	failures  int64
+	announced *SharingEvent // the last; nil: there was none
+	joined    bool          // it has accounts that it was not told of
 
 	// The loop's own.
 	seq   uint64
@@ -130,7 +132,7 @@ func (r *Replica) join(t *Transport) error {
 		r.mu.Unlock()
 		return badConfig("SharedState", r.name, "is another transport's")
 	}
-	r.owner = t.counts
+	r.owner, r.joined = t.counts, true
 	r.watch = t.options.observers
 	r.pools = r.pools[:0:0]
 	for _, e := range t.endpoints {
@@ -142,7 +144,26 @@ func (r *Replica) join(t *Transport) error {
 		p.share(r)
 	}
 	r.tellAll()
+	r.announce()
 	return nil
+}
+
+// announce tells the observers how it stands, if that is news.
+func (r *Replica) announce() {
+	r.mu.Lock()
+	e := SharingEvent{Connected: r.connected, Replicas: r.replicas}
+	old := r.announced
+	if r.owner == nil || r.exchanges+r.failures == 0 || old != nil && old.Connected == e.Connected && old.Replicas == e.Replicas {
+		r.mu.Unlock()
+		return
+	}
+	if !e.Connected {
+		e.Err = cmp.Or(r.err, errNotHeard)
+	}
+	r.announced = &e
+	watch := r.watch
+	r.mu.Unlock()
+	watch.sharing(e)
 }
 
 // share has the pool's accounts shared by r; nil: by nobody any more.
@@ -360,6 +381,9 @@ func (r *Replica) takeNews(report *SharedReport, now time.Time) map[factName]tim
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	report.Replicas = r.replicas
+	if r.joined {
+		r.joined, report.After = false, 0
+	}
 	told := make(map[factName]time.Time)
 	for n, until := range r.news {
 		if len(told) == maxFacts {
@@ -403,15 +427,11 @@ func (r *Replica) succeeded(v *SharedView, told map[factName]time.Time, began ti
 		}
 	}
 	r.exchanges++
-	changed := !r.connected || r.replicas != v.Replicas
 	r.connected, r.replicas, r.heard, r.err = true, v.Replicas, began, nil
 	r.lost.Reset(max(0, time.Until(began.Add(r.policy.Lease))))
-	watch := r.watch
 	r.mu.Unlock()
 	r.alone.Store(0)
-	if changed {
-		watch.sharing(SharingEvent{Connected: true, Replicas: v.Replicas})
-	}
+	r.announce()
 }
 
 // failed notes an exchange that failed. What has not been asked about before gets
@@ -425,7 +445,6 @@ func (r *Replica) failed(ctx context.Context, err error) {
 	r.err = err
 	among := r.replicas
 	active := slices.Clone(r.active)
-	never := r.heard.IsZero() && r.failures == 1
 	r.mu.Unlock()
 	r.alone.Store(int64(among))
 	for _, s := range active {
@@ -436,9 +455,7 @@ func (r *Replica) failed(ctx context.Context, err error) {
 		s.mu.Unlock()
 		s.model.lane.room()
 	}
-	if never {
-		r.tellLost(err)
-	}
+	r.announce()
 }
 
 // leaseOver ends what was granted: others may have it by now. After another lease
@@ -446,21 +463,18 @@ func (r *Replica) failed(ctx context.Context, err error) {
 func (r *Replica) leaseOver() {
 	now := time.Now()
 	r.mu.Lock()
-	was, over := r.connected, now.Sub(r.heard)
+	over := now.Sub(r.heard)
 	if over < r.policy.Lease { // heard of meanwhile
 		r.mu.Unlock()
 		return
 	}
-	first := was || over < 2*r.policy.Lease
+	first := r.connected || over < 2*r.policy.Lease
 	r.connected = false
 	if first {
 		r.lost.Reset(max(time.Millisecond, r.heard.Add(2*r.policy.Lease).Sub(now)))
 	}
-	err := r.err
 	r.mu.Unlock()
-	if was {
-		r.tellLost(cmp.Or(err, errNotHeard))
-	}
+	r.announce()
 	r.goAlone(!first)
 }
 
@@ -481,13 +495,6 @@ func (r *Replica) goAlone(grow bool) {
 		s.mu.Unlock()
 		s.model.lane.room()
 	}
-}
-
-func (r *Replica) tellLost(err error) {
-	r.mu.Lock()
-	watch, replicas := r.watch, r.replicas
-	r.mu.Unlock()
-	watch.sharing(SharingEvent{Replicas: replicas, Err: err})
 }
 
 func (r *Replica) watchers() watchers {

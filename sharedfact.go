@@ -40,8 +40,7 @@ func (r *Replica) learn(facts []SharedFact, w watchers) {
 func (a *account) learn(f SharedFact, w watchers, now time.Time) {
 	switch {
 	case f.Cause == cause402 && f.For > 0:
-		later(&a.checkAt, now.Add(balanceEvery).UnixNano())
-		a.broke(context.Background(), w, f.Cause+fromAfar, f.For, now)
+		a.broke(context.Background(), w, f.Cause+fromAfar, f.For, now) // its balance may be looked at at once
 	case f.Cause == cause402:
 		a.restore(context.Background(), w, "money"+fromAfar)
 	case f.Cause == cause401, f.Cause == cause403:

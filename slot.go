@@ -35,6 +35,7 @@ const (
 	strikeAfter = 8   // 429s in a row that come in spite of room, before the account is given a rest
 	strikeFirst = 250 * time.Millisecond
 	strikeMost  = 30 * time.Second
+	strikeAlone = 2 * time.Second // the most, of a replica that has but one permit
 )
 
 // slot is what DeepSeek limits: an account for one model. It counts the calls
@@ -167,7 +168,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		if s.shared.replica != nil {
 			s.shared.starve(s)
 		}
-		if s.ramp > 0 {
+		if s.ramp > 0 && int(s.inFlight.Load()) < s.shared.permits {
 			lower(&s.model.thaw, s.rampedAt+int64(rampEvery))
 		}
 		return nil
@@ -356,6 +357,7 @@ func (p *permit) finish(c *call, v verdict) {
 			s.shrink(p)
 		}
 		cooled = s.strike(v, now, fresh)
+		s.shared.refused(s)
 	}
 	to := int(s.limit.Load())
 	if to != from {
@@ -378,7 +380,9 @@ func (p *permit) finish(c *call, v verdict) {
 		c.watch.limit(c.Context, LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
 	}
 	if cooled > 0 {
-		s.account.tell(SharedFact{Model: s.model.model, Cause: cause429, For: cooled})
+		if v.wait > 0 {
+			s.account.tell(SharedFact{Model: s.model.model, Cause: cause429, For: cooled})
+		}
 		c.watch.cooldown(c.Context, CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
 	}
 	if p.conversation != 0 {
@@ -518,10 +522,15 @@ func (s *slot) shrink(p *permit) {
 // for a time that doubles. s.mu is held.
 func (s *slot) strike(v verdict, now time.Time, fresh bool) time.Duration {
 	d := min(v.wait, maxCooldown)
-	if d == 0 {
-		if !fresh || s.out() >= int(s.limit.Load()) {
-			return 0
-		}
+	switch {
+	case d > 0:
+	case s.shared.replica != nil && s.inFlight.Load() == 0:
+		// Not even the one that every replica may have is let in.
+		d = min(strikeFirst<<min(s.strikes, 8), strikeAlone)
+		s.strikes++
+	case !fresh || s.out() >= int(s.limit.Load()):
+		return 0
+	default:
 		if s.strikes++; s.strikes <= strikeAfter {
 			return 0
 		}

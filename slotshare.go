@@ -100,6 +100,14 @@ func (h *slotShare) changed(s *slot, from int) {
 	h.enlist(s)
 }
 
+// refused keeps a place from being taken again at once that was one too many. s.mu
+// is held, and the place given back.
+func (h *slotShare) refused(s *slot) {
+	if h.replica != nil {
+		h.permits = max(1, min(h.permits, int(s.inFlight.Load())))
+	}
+}
+
 // report says how the slot stands. done: it needs no permits any more but the one
 // to find out with, and is not reported again. s.mu is not held.
 func (s *slot) report(now time.Time, lease time.Duration) (r SharedSlot, changes uint64, done bool) {
