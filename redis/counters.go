@@ -42,15 +42,18 @@ type Counters struct {
 	corrections []correction
 	months      map[string]map[string]*money
 
-	// The loop's own.
-	batch *batch // that is not known to have come
+	batch *batch // under way, or not known to have come
 	seq   int64
 }
 
 // underWay is a client's requests at this gateway.
 type underWay struct {
-	n     int
-	dirty bool
+	gate     sync.Mutex
+	n        int
+	asking   int    // who wants to enter
+	entering int    // of these, whom the server may have let in
+	order    uint64 // of what it was told last
+	dirty    bool   // it was told something else
 }
 
 // money is what a client has spent in a month, in billionths: known to the server,
@@ -125,16 +128,41 @@ func (c *Counters) Enter(client string, concurrency, requests int) (busy int, wa
 		u = new(underWay)
 		c.clients[client] = u
 	}
-	mine := u.n
-	u.n++ // so that two at once see each other
-	c.order++
-	order := c.order
+	u.asking++
 	c.mu.Unlock()
-	if c.down.Load() {
-		c.mu.Lock()
+	if concurrency > 0 { // one after the other, so that each sees those before it
+		u.gate.Lock()
+		defer u.gate.Unlock()
+	}
+	c.mu.Lock()
+	mine := u.n
+	u.entering++
+	c.order++
+	u.order = c.order
+	order := u.order
+	c.mu.Unlock()
+	reply, err := c.enter(client, mine, order, concurrency, requests)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u.asking--
+	u.entering--
+	switch {
+	case err != nil:
+		u.n++
 		u.dirty = true
-		c.mu.Unlock()
-		return 0, 0, errDown
+		return 0, 0, err
+	case reply[0] == 0 && reply[1] == 0:
+		u.n++
+	case u.order != order: // told of in between, as if let in
+		u.dirty = true
+		c.wake()
+	}
+	return int(reply[0]), time.Duration(reply[1]) * time.Millisecond, nil
+}
+
+func (c *Counters) enter(client string, mine int, order uint64, concurrency, requests int) ([]int64, error) {
+	if c.down.Load() {
+		return nil, errDown
 	}
 	times, amounts := c.window("requests", client)
 	ctx, cancel := c.timed()
@@ -145,25 +173,12 @@ func (c *Counters) Enter(client string, concurrency, requests int) (busy int, wa
 		err = errCounters
 	}
 	if err != nil {
-		c.failed(u)
-		return 0, 0, err
+		c.down.Store(true)
 	}
-	if reply[0] > 0 || reply[1] > 0 {
-		c.Leave(client)
-	}
-	return int(reply[0]), time.Duration(reply[1]) * time.Millisecond, nil
+	return reply, err
 }
 
 const minuteMS = int64(time.Minute / time.Millisecond)
-
-func (c *Counters) failed(u *underWay) {
-	c.down.Store(true)
-	if u != nil {
-		c.mu.Lock()
-		u.dirty = true
-		c.mu.Unlock()
-	}
-}
 
 // Leave ends a request that was let in.
 func (c *Counters) Leave(client string) {
@@ -191,7 +206,7 @@ func (c *Counters) Take(client string, tokens, most int) (at int64, used int, wa
 		err = errCounters
 	}
 	if err != nil {
-		c.failed(nil)
+		c.down.Store(true)
 		return 0, 0, 0, err
 	}
 	return reply[0], int(reply[1]), time.Duration(reply[2]) * time.Millisecond, nil
@@ -220,6 +235,23 @@ func (c *Counters) Replicas() int {
 
 // Connected reports whether the server answers.
 func (c *Counters) Connected() bool { return !c.down.Load() }
+
+// Settled reports whether the server knows all that was counted.
+func (c *Counters) Settled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range c.clients {
+		if u.dirty {
+			return false
+		}
+	}
+	for _, clients := range c.months {
+		if anyUntold(clients) {
+			return false
+		}
+	}
+	return len(c.corrections) == 0 && c.batch == nil
+}
 
 // of is a client's money in a month. c.mu is held.
 func (c *Counters) of(month, client string) *money {
@@ -357,14 +389,14 @@ func (c *Counters) next(all, leave bool) *batch {
 		switch {
 		case u.dirty, all && u.n > 0:
 			c.order++
-			n := u.n
+			n := u.n + u.entering
 			if leave {
 				n = 0
 			}
 			b.clients = append(b.clients, client)
 			b.Counts = append(b.Counts, countJSON{n, c.order})
-			u.dirty = false
-		case all && u.n == 0:
+			u.order, u.dirty = c.order, false
+		case all && u.n == 0 && u.asking == 0:
 			delete(c.clients, client)
 		}
 	}
