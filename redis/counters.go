@@ -286,17 +286,18 @@ func (c *Counters) Spend(month, client string, amount int64) {
 }
 
 // Spent is what all gateways together have spent for the client in a month, as
-// far as is known. While the server is away, the others are believed to spend as
-// this one does.
-func (c *Counters) Spent(month, client string) int64 {
+// far as is known, and at most: while the server is away, the others are believed
+// to spend as this one does.
+func (c *Counters) Spent(month, client string) (known, most int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.of(month, client)
 	own := m.told + m.untold
+	known = m.known + own
 	if c.down.Load() {
-		own *= int64(c.replicas)
+		return known, m.known + own*int64(c.replicas)
 	}
-	return m.known + own
+	return known, known
 }
 
 func (c *Counters) wake() {
