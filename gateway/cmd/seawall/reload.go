@@ -82,9 +82,8 @@ func (s *server) reload(path, why string) {
 			return
 		}
 	}
-	settings := c.Settings()
-	settings.Logger = s.log
-	if err := s.gateway.Reload(settings, c.Options()...); err != nil {
+	settings, options := s.settings(c)
+	if err := s.gateway.Reload(settings, options); err != nil {
 		refuse(err)
 		return
 	}

@@ -27,6 +27,8 @@ type server struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 
+	shared *shared // nil: nothing is
+
 	http   *http.Server
 	tcp    net.Listener
 	cert   atomic.Pointer[tls.Certificate]
@@ -40,8 +42,6 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 	s.config.Store(c)
 	s.level.Set(c.Level())
 	s.log = newLogger(c.Log.Format, s.level, errs)
-	settings := c.Settings()
-	settings.Logger = s.log
 	var err error
 	if s.exports, err = newExports(&c.Telemetry); err != nil {
 		return nil, err
@@ -49,11 +49,16 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 	listening := false
 	defer func() {
 		if !listening {
+			s.shared.close()
 			_ = s.exports.end()
 		}
 	}()
+	if s.shared, err = share(c.Redis, s.log); err != nil {
+		return nil, err
+	}
+	settings, options := s.settings(c)
 	settings.Providers = s.exports.providers
-	if s.gateway, err = gateway.New(settings, deepseek.WithOptions(c.Options()...), deepseek.WithOptions(more...)); err != nil {
+	if s.gateway, err = gateway.New(settings, options, deepseek.WithOptions(more...)); err != nil {
 		return nil, err
 	}
 	if err := s.loadCertificate(c); err != nil {
@@ -81,6 +86,17 @@ func newServer(c *gateway.Config, errs io.Writer, more ...deepseek.Option) (*ser
 	return s, nil
 }
 
+// settings are what a configuration says, and what is shared.
+func (s *server) settings(c *gateway.Config) (gateway.Settings, deepseek.Option) {
+	settings := c.Settings()
+	settings.Logger = s.log
+	if s.shared == nil {
+		return settings, deepseek.WithOptions(c.Options()...)
+	}
+	settings.Counters = s.shared.Counters()
+	return settings, deepseek.WithOptions(deepseek.WithOptions(c.Options()...), deepseek.WithSharedState(s.shared.replica))
+}
+
 func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "text" {
@@ -105,6 +121,7 @@ func (s *server) loadCertificate(c *gateway.Config) error {
 // serve serves until ctx is done, and then until calls have ended or had their
 // time.
 func (s *server) serve(ctx context.Context) error {
+	defer s.shared.close()
 	l := newListener(s.tcp, s.started.Server.MaxConnections, s.started.Server.WriteTimeout)
 	s.exports.start()
 	defer func() {
