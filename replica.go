@@ -125,14 +125,41 @@ func (r *Replica) Close() error {
 	return nil
 }
 
-// join makes r what the transport's pools share by.
-func (r *Replica) join(t *Transport) error {
+// claim makes r that of a transport and its successors. A nil one is nobody's.
+func (r *Replica) claim(owner *counts) error {
+	if r == nil {
+		return nil
+	}
 	r.mu.Lock()
-	if r.owner != nil && r.owner != t.counts {
-		r.mu.Unlock()
+	defer r.mu.Unlock()
+	if r.owner != nil && r.owner != owner {
 		return badConfig("SharedState", r.name, "is another transport's")
 	}
-	r.owner, r.joined = t.counts, true
+	r.owner = owner
+	return nil
+}
+
+// release makes r nobody's again.
+func (r *Replica) release() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owner, r.pools, r.watch = nil, nil, nil
+}
+
+// join makes r, which the transport has claimed, what its pools share by; nil: they
+// share with nobody.
+func (r *Replica) join(t *Transport) {
+	if r == nil {
+		for _, e := range t.endpoints {
+			e.pool.share(nil)
+		}
+		return
+	}
+	r.mu.Lock()
+	r.joined = true
 	r.watch = t.options.observers
 	r.pools = r.pools[:0:0]
 	for _, e := range t.endpoints {
@@ -145,7 +172,6 @@ func (r *Replica) join(t *Transport) error {
 	}
 	r.tellAll()
 	r.announce()
-	return nil
 }
 
 // announce tells the observers how it stands, if that is news.

@@ -116,6 +116,10 @@ func (s *slot) report(now time.Time, lease time.Duration) (r SharedSlot, changes
 	defer s.mu.Unlock()
 	h := &s.shared
 	inFlight := int(s.inFlight.Load())
+	if h.replica == nil { // no more
+		r = SharedSlot{Account: s.account.id, Model: s.model.model, Limit: SharedLimit{Limit: int(s.limit.Load())}}
+		return r, h.changes, true
+	}
 	h.peak = max(h.peak, inFlight)
 	limit := int(s.limit.Load())
 	want := min(h.peak+waiting, limit)
@@ -148,7 +152,7 @@ func (s *slot) left() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := &s.shared
-	if h.peak > 0 || s.inFlight.Load() > 0 || h.learned {
+	if h.replica != nil && (h.peak > 0 || s.inFlight.Load() > 0 || h.learned) {
 		return false
 	}
 	h.active, h.heard, h.usedAt, h.wants, h.others = false, false, time.Time{}, nil, 0

@@ -29,18 +29,16 @@ func (t *Transport) Successor(opts ...Option) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.replica != nil && c.replica != t.options.replica {
-		return nil, badConfig("SharedState", "", "must be that of the transport before it")
+	if err := c.replica.claim(t.counts); err != nil {
+		return nil, err
 	}
 	next.inherit(t)
 	next.assemble()
-	if c.replica == nil {
-		for _, e := range next.endpoints {
-			e.pool.share(nil)
-		}
-		return next, nil
+	c.replica.join(next)
+	if was := t.options.replica; was != c.replica {
+		was.release()
 	}
-	return next, c.replica.join(next)
+	return next, nil
 }
 
 // inherit takes over what old has that fits. Nothing in it can fail.
