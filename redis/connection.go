@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,8 +33,8 @@ type Config struct {
 	// Lease is for how long a gateway counts that is not heard of, for
 	// [Connection.Counters]. Default 5 s; at least 100 ms.
 	Lease time.Duration
-	// Timeout is how long a gateway's request may wait for the server before it is
-	// counted without it. Default 100 ms.
+	// Timeout is how long a call may wait for a kept answer, and a gateway's request
+	// to be counted, before it goes on without. Default 100 ms.
 	Timeout time.Duration
 }
 
@@ -78,6 +79,8 @@ type Connection struct {
 	config Config
 	client redis.UniversalClient
 	name   string // of this process
+
+	restsUntil atomic.Int64 // of the store, nanoseconds since 1970
 
 	counters func() *Counters
 	mu       sync.Mutex

@@ -94,7 +94,7 @@ func (s *server) settings(c *gateway.Config) (gateway.Settings, deepseek.Option)
 		return settings, deepseek.WithOptions(c.Options()...)
 	}
 	settings.Counters = s.shared.Counters()
-	return settings, deepseek.WithOptions(deepseek.WithOptions(c.Options()...), deepseek.WithSharedState(s.shared.replica))
+	return settings, deepseek.WithOptions(deepseek.WithOptions(c.Options()...), s.shared.options())
 }
 
 func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {

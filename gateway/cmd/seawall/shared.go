@@ -33,6 +33,11 @@ func share(c gateway.Redis, log *slog.Logger) (*shared, error) {
 	return &shared{n, r}, nil
 }
 
+// options are those of the transport.
+func (s *shared) options() deepseek.Option {
+	return deepseek.WithOptions(deepseek.WithSharedState(s.replica), deepseek.WithCacheStore(s.Store()))
+}
+
 // close gives all permits to the others.
 func (s *shared) close() {
 	if s != nil {
