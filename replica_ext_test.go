@@ -21,9 +21,25 @@ import (
 // cable leads from one replica to the shared state, and can be cut, hang, or
 // bring what makes no sense.
 type cable struct {
-	deepseek.SharedState
 	cut, hangs atomic.Bool
-	spoil      func(*deepseek.SharedView)
+
+	mu    sync.Mutex
+	state deepseek.SharedState       // guarded by mu
+	spoil func(*deepseek.SharedView) // guarded by mu
+}
+
+// lead has the cable lead to another state.
+func (c *cable) lead(to deepseek.SharedState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = to
+}
+
+// spoils has what comes through the cable changed.
+func (c *cable) spoils(how func(*deepseek.SharedView)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spoil = how
 }
 
 var errCut = errors.New("the cable is cut")
@@ -36,9 +52,12 @@ func (c *cable) Exchange(ctx context.Context, r *deepseek.SharedReport) (*deepse
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	v, err := c.SharedState.Exchange(ctx, r)
-	if err == nil && c.spoil != nil {
-		c.spoil(v)
+	c.mu.Lock()
+	state, spoil := c.state, c.spoil
+	c.mu.Unlock()
+	v, err := state.Exchange(ctx, r)
+	if err == nil && spoil != nil {
+		spoil(v)
 	}
 	return v, err
 }
@@ -93,7 +112,7 @@ func newFleet(t *testing.T, limit int, opts ...deepseektest.Option) *fleet {
 // add starts a replica.
 func (f *fleet) add(state deepseek.SharedState, sharing deepseek.Sharing, opts ...deepseek.Option) *member {
 	f.Helper()
-	m := &member{fleet: f, cable: &cable{SharedState: state}}
+	m := &member{fleet: f, cable: &cable{state: state}}
 	m.ctx, m.kill = context.WithCancel(context.Background())
 	sharing.State = m.cable
 	var err error
@@ -384,7 +403,7 @@ func TestASharedStateThatHangsDelaysNobody(t *testing.T) {
 func TestReplicaThatStartsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 60)
-		state := &cable{SharedState: deepseek.NewMemoryState()}
+		state := &cable{state: deepseek.NewMemoryState()}
 		state.cut.Store(true)
 		m := f.add(state, deepseek.Sharing{Replicas: 4})
 		m.work(100)
@@ -422,7 +441,7 @@ func TestSharedStateThatForgets(t *testing.T) {
 			}
 			synctest.Wait()
 			for _, m := range f.members {
-				m.cable.SharedState = fresh
+				m.cable.lead(fresh)
 				m.cable.cut.Store(false)
 			}
 			time.Sleep(10 * time.Second)
@@ -457,11 +476,11 @@ func TestSharedStateThatMakesNoSense(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t, 60)
 				m := f.add(deepseek.NewMemoryState(), deepseek.Sharing{})
-				m.cable.spoil = func(v *deepseek.SharedView) {
+				m.cable.spoils(func(v *deepseek.SharedView) {
 					if len(v.Slots) > 0 {
 						spoil(v)
 					}
-				}
+				})
 				m.work(30)
 				time.Sleep(20 * time.Second)
 				require.Equal(t, int64(30), m.inFlight.Load())
@@ -476,7 +495,7 @@ func TestSharedStateThatMakesNoSense(t *testing.T) {
 		f := newFleet(t, 60)
 		m := f.add(deepseek.NewMemoryState(), deepseek.Sharing{})
 		told := false
-		m.cable.spoil = func(v *deepseek.SharedView) {
+		m.cable.spoils(func(v *deepseek.SharedView) {
 			for i := range v.Slots {
 				v.Slots[i].Share, v.Slots[i].Limit.Limit = 0, 1
 			}
@@ -488,7 +507,7 @@ func TestSharedStateThatMakesNoSense(t *testing.T) {
 				deepseek.SharedFact{Account: "main", Cause: "402", For: 1 << 62},
 				deepseek.SharedFact{Account: "main", Cause: "418", For: 1 << 62},
 				deepseek.SharedFact{Account: "nobody", Cause: "401", Key: "00000000", For: -5})
-		}
+		})
 		time.Sleep(time.Second)
 		a := m.transport.Stats().Accounts[0]
 		require.Equal(t, deepseek.StateOutOfBalance, a.State)
@@ -523,7 +542,8 @@ func TestReplicasShareWhatIsPutAside(t *testing.T) {
 
 		// One that comes later hears of it, and a state that has forgotten is told.
 		fresh := deepseek.NewMemoryState()
-		a.cable.SharedState, b.cable.SharedState = fresh, fresh
+		a.cable.lead(fresh)
+		b.cable.lead(fresh)
 		time.Sleep(2 * time.Second)
 		c := f.add(fresh, deepseek.Sharing{}, spare)
 		time.Sleep(time.Second)
