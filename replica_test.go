@@ -131,7 +131,7 @@ func TestReplicaWithManyAccounts(t *testing.T) {
 		require.Equal(t, n, told, "divided to the last")
 		// Each account has something to tell of.
 		for _, a := range *transports[0].Pool().accounts.Load() {
-			a.broke(nil, "402", time.Minute, time.Now())
+			a.broke(t.Context(), nil, "402", time.Minute, time.Now())
 			a.tell(SharedFact{Cause: cause402, For: time.Minute})
 		}
 		time.Sleep(4 * time.Second)
