@@ -84,6 +84,7 @@ func later(a *atomic.Int64, t int64) bool {
 type account struct {
 	pool   *Pool
 	name   string
+	id     string // what other replicas know it by
 	hash   uint64 // its place among others, the same in every process
 	max    int
 	weight int
@@ -98,6 +99,8 @@ type account struct {
 
 	keys   atomic.Pointer[keyring] // replaced, never changed
 	cursor atomic.Uint32
+
+	replica atomic.Pointer[Replica] // who is told what happens to it; nil: nobody
 
 	mu    sync.Mutex
 	slots []*slot // of all models; guarded by mu
@@ -201,40 +204,62 @@ func (a *account) keyAside(c *call, k *apiKey, o outcome, now time.Time) {
 		e.State, e.Cause, e.For = StateCooling, "403", keyCoolFor
 	}
 	was, _ := k.state(now)
-	if later(until, now.Add(e.For).UnixNano()) && was != e.State {
-		c.watch.cooldown(c.Context, e)
+	if later(until, now.Add(e.For).UnixNano()) {
+		a.tell(SharedFact{Key: k.fingerprint, Cause: e.Cause, For: e.For})
+		if was != e.State {
+			c.watch.cooldown(c.Context, e)
+		}
 	}
 }
 
-// keyWorked ends what a key was put aside for.
-func (k *apiKey) worked() {
-	if k.until() != 0 {
-		k.unauthorizedUntil.Store(0)
-		k.forbiddenUntil.Store(0)
+// worked ends what a key was put aside for. It reports whether it was.
+func (k *apiKey) worked() bool {
+	if k.until() == 0 {
+		return false
 	}
+	k.unauthorizedUntil.Store(0)
+	k.forbiddenUntil.Store(0)
+	return true
 }
 
 // ranOut puts the account aside for want of money.
 func (a *account) ranOut(c *call, now time.Time) {
 	later(&a.checkAt, now.Add(balanceEvery).UnixNano())
+	if a.broke(c.Context, c.watch, cause402, accountOffFor, now) {
+		a.tell(SharedFact{Cause: cause402, For: accountOffFor})
+	}
+}
+
+// broke puts the account aside for as long, unless it is for longer already.
+func (a *account) broke(ctx context.Context, w watchers, cause string, d time.Duration, now time.Time) bool {
 	was, _ := a.state(now)
 	a.trial.Store(1) // to begin once the time is over
-	if later(&a.brokeUntil, now.Add(accountOffFor).UnixNano()) && was != StateOutOfBalance {
-		c.watch.cooldown(c.Context, CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: "402", For: accountOffFor})
+	longer := later(&a.brokeUntil, now.Add(d).UnixNano())
+	if longer && was != StateOutOfBalance {
+		w.cooldown(ctx, CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: cause, For: d})
 	}
 	if !a.pool.noBalance {
 		lower(&a.pool.checkAt, a.checkAt.Load())
 	}
+	return longer
 }
 
 // refilled takes the account back: it has money.
 func (a *account) refilled(ctx context.Context, w watchers, cause string) {
+	if a.restore(ctx, w, cause) {
+		a.tell(SharedFact{Cause: cause402})
+	}
+}
+
+// restore ends a lack of money. It reports whether there was one.
+func (a *account) restore(ctx context.Context, w watchers, cause string) bool {
 	if a.brokeUntil.Swap(0) == 0 && a.trial.Load() == 0 {
-		return
+		return false
 	}
 	a.trial.Store(0)
 	w.cooldown(ctx, CooldownEvent{Account: a.name, State: StateActive, Cause: cause})
 	a.back()
+	return true
 }
 
 // enable takes the account and its keys back, whatever put them aside.
@@ -243,9 +268,11 @@ func (a *account) enable() {
 	a.brokeUntil.Store(0)
 	a.trial.Store(0)
 	r := a.ring()
+	news := []SharedFact{{Cause: cause402}}
 	for i, k := range r.keys {
 		k.worked()
 		r.ready.set(i)
+		news = append(news, SharedFact{Key: k.fingerprint, Cause: cause401}, SharedFact{Key: k.fingerprint, Cause: cause403})
 	}
 	a.back()
 	a.mu.Lock()
@@ -253,7 +280,9 @@ func (a *account) enable() {
 	a.mu.Unlock()
 	for _, s := range slots {
 		s.warm()
+		news = append(news, SharedFact{Model: s.model.model, Cause: cause429})
 	}
+	a.tell(news...)
 }
 
 // back has the account looked at again in every model.

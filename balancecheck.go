@@ -95,9 +95,13 @@ func (f finishFunc) finish(*call, verdict) { f() }
 // (https://api-docs.deepseek.com/api/get-user-balance), and takes the account
 // back if it is good for calls.
 func (a *account) hasMoney(ctx context.Context, w watchers, next http.RoundTripper, like *http.Request) bool {
-	keys := a.ring().keys
-	if len(keys) == 0 {
-		return false
+	key, _ := a.pick(time.Now())
+	if key == nil { // none that is not put aside, and the balance may be all the same
+		keys := a.ring().keys
+		if len(keys) == 0 {
+			return false
+		}
+		key = keys[0]
 	}
 	ctx, cancel := context.WithTimeout(ctx, balanceTimeout)
 	defer cancel()
@@ -107,7 +111,7 @@ func (a *account) hasMoney(ctx context.Context, w watchers, next http.RoundTripp
 		Host:   like.Host,
 		Header: http.Header{"Accept": {"application/json"}},
 	}).WithContext(ctx)
-	resp, err := next.RoundTrip(a.pool.auth.sign(req, keys[0]))
+	resp, err := next.RoundTrip(a.pool.auth.sign(req, key))
 	if err != nil {
 		return false
 	}

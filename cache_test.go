@@ -622,3 +622,22 @@ func BenchmarkCacheHit(b *testing.B) {
 		})
 	}
 }
+
+// A store that is told apart from the cache is that of a cache that names none.
+func TestCacheStoreIsTheCaches(t *testing.T) {
+	apart, own := newMemoryStore(1<<20), newMemoryStore(1<<20)
+	_, err := NewTransport(WithAPIKeys("k"), WithCacheStore(nil))
+	require.ErrorContains(t, err, "CacheStore")
+	kept := func(opts ...Option) {
+		client, err := NewHTTPClient(append(opts, WithAPIKeys("k"), WithBaseURL(DefaultBaseURL), WithTransport(&noopBase{body: []byte(wholeAnswer)}))...)
+		require.NoError(t, err)
+		post(t, client, DefaultBaseURL)
+	}
+	size := func(m *memoryStore) int { n, _ := m.size(); return n }
+	kept(WithCacheStore(apart))
+	require.Zero(t, size(apart), "without a cache it is of no account")
+	kept(WithCacheStore(apart), WithCache(Cache{Store: own}))
+	require.Equal(t, [2]int{0, 1}, [2]int{size(apart), size(own)})
+	kept(WithCacheStore(apart), WithCache(Cache{MaxBytes: 1000}))
+	require.Equal(t, [2]int{1, 1}, [2]int{size(apart), size(own)})
+}

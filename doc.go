@@ -36,7 +36,8 @@ With no options but a key:
  5. An answer may take 10 minutes to its first data, 120 s between data, and
     60 s without a byte. There is no limit on the whole of it.
  6. An answer counts when it is whole: a stream that ends early is an error.
- 7. Nothing is logged, and nothing runs in the background.
+ 7. Nothing is logged, nothing runs in the background, and nothing is shared with
+    other processes: see [WithSharedState].
 
 # Layers
 

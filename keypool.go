@@ -90,6 +90,8 @@ type Pool struct {
 	byName map[string]*account
 	byKey  map[string]*account
 
+	replica *Replica // nil: its accounts are nobody else's; guarded by mu
+
 	checkAt atomic.Int64 // when an account's balance is to be looked at; farFuture: never
 }
 
@@ -266,6 +268,8 @@ func (p *Pool) enlist(a Account) (*account, error) {
 		keys[i] = newKey(k)
 	}
 	acct.keys.Store(newKeyring(keys))
+	acct.id = cmp.Or(a.Name, p.prefix+"#"+fingerprint(a.Keys[0]))
+	acct.replica.Store(p.replica)
 	p.byName[name] = acct
 	return acct, nil
 }
@@ -648,7 +652,7 @@ func (m *modelPool) describe() string {
 		n, max := s.load()
 		inFlight += n
 		if state == StateActive {
-			limit += max
+			limit += min(max, s.permits())
 		}
 	}
 	text := fmt.Sprintf("%d of %d calls in flight", inFlight, limit)

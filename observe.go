@@ -47,6 +47,10 @@ type Observer struct {
 	Breaker func(BreakerEvent)
 	// StoreError: the response cache's store has failed; the call goes on.
 	StoreError func(StoreErrorEvent)
+	// Sharing: the state shared with other replicas was reached or lost, or
+	// their number has changed. It is called in the background, as are Cooldown and
+	// Limit for what others have told.
+	Sharing func(SharingEvent)
 }
 
 // CallStartEvent is the beginning of a call.
@@ -168,6 +172,13 @@ type StoreErrorEvent struct {
 	Model   string          // of the call
 	Op      string          // "get" or "set"
 	Err     error           // what the store returned
+}
+
+// SharingEvent is a change of what is known of other replicas.
+type SharingEvent struct {
+	Connected bool  // false: this one goes on by itself
+	Replicas  int   // that there are, or were when last heard of
+	Err       error // why it is not connected
 }
 
 // NewObserve returns the layer that tells observers of calls. What the layers
@@ -338,6 +349,14 @@ func (w watchers) breaker(ctx context.Context, e *BreakerEvent) {
 	}
 }
 
+func (w watchers) sharing(e SharingEvent) {
+	for i := range w {
+		if w[i].Sharing != nil {
+			w[i].Sharing(e)
+		}
+	}
+}
+
 func (w watchers) store(e StoreErrorEvent) {
 	for i := range w {
 		if w[i].StoreError != nil {
@@ -446,6 +465,14 @@ func LogObserver(l *slog.Logger) Observer {
 		},
 		StoreError: func(e StoreErrorEvent) {
 			l.LogAttrs(e.Context, slog.LevelWarn, "response cache's store failed", slog.String("op", e.Op), slog.String("error", LogText(e.Err)))
+		},
+		Sharing: func(e SharingEvent) {
+			if e.Connected {
+				l.LogAttrs(context.Background(), slog.LevelInfo, "sharing with other replicas", slog.Int("replicas", e.Replicas))
+				return
+			}
+			l.LogAttrs(context.Background(), slog.LevelWarn, "shared state lost, going on with an equal share",
+				slog.Int("replicas", e.Replicas), slog.String("error", e.Err.Error()))
 		},
 	}
 }

@@ -126,6 +126,19 @@ func WithRateLimit(perSecond float64, burst int) Option {
 	})
 }
 
+// WithSharedState shares limits, and what accounts and keys are put aside for, with
+// other replicas: see [Replica]. The replica is this transport's, and that of its
+// successors. Default: what there is belongs to this transport alone, at no cost.
+func WithSharedState(r *Replica) Option {
+	return optionFunc(func(c *config) error {
+		if r == nil {
+			return badConfig("SharedState", "nil", "must not be nil")
+		}
+		c.replica = r
+		return nil
+	})
+}
+
 // What happens on faults.
 
 // WithRetry says when calls are attempted again. Default: the zero [Retry], up
@@ -244,6 +257,19 @@ func WithCache(k Cache) Option {
 	return optionFunc(func(c *config) error { c.cache = &k; return nil })
 }
 
+// WithCacheStore has the cache of [WithCache], if there is one, keep answers in s
+// unless it names a store of its own: MaxBytes is then of no account. Default: in
+// memory.
+func WithCacheStore(s Store) Option {
+	return optionFunc(func(c *config) error {
+		if s == nil {
+			return badConfig("CacheStore", "nil", "must not be nil")
+		}
+		c.cacheStore = s
+		return nil
+	})
+}
+
 // How requests are made.
 
 // WithTransport sets what requests are sent with at last. Default: an
@@ -294,6 +320,7 @@ type config struct {
 	endpoints      []Endpoint
 	fallback       *fallback
 	maxConcurrency int
+	replica        *Replica // nil: none
 	queue          Queue
 	rateLimit      *rateLimit
 	retry          Retry
@@ -305,6 +332,7 @@ type config struct {
 	timeouts       Timeouts
 	prices         Prices
 	cache          *Cache // nil: none
+	cacheStore     Store
 	errorResponses bool
 	keepComments   bool
 	noValidate     bool
@@ -318,6 +346,11 @@ func newConfig(opts []Option) (*config, error) {
 	c := &config{}
 	if err := WithOptions(opts...).apply(c); err != nil {
 		return nil, err
+	}
+	if c.cache != nil && c.cache.Store == nil && c.cacheStore != nil {
+		k := *c.cache
+		k.Store, k.MaxBytes = c.cacheStore, 0
+		c.cache = &k
 	}
 	if len(c.endpoints) > 0 {
 		switch {

@@ -35,6 +35,7 @@ const (
 	strikeAfter = 8   // 429s in a row that come in spite of room, before the account is given a rest
 	strikeFirst = 250 * time.Millisecond
 	strikeMost  = 30 * time.Second
+	strikeAlone = 2 * time.Second // the most, of a replica that has but one permit
 )
 
 // slot is what DeepSeek limits: an account for one model. It counts the calls
@@ -74,6 +75,7 @@ type slot struct {
 	coolUntil int64
 	answers   int64
 	refusals  int64
+	shared    slotShare
 }
 
 func newSlot(m *modelPool, a *account) *slot {
@@ -87,10 +89,11 @@ func newSlot(m *modelPool, a *account) *slot {
 		}
 	}
 	s.limit.Store(int64(limit))
-	s.reached()
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.join(a.replica.Load())
+	s.reached()
 	a.slots = append(a.slots, s)
-	a.mu.Unlock()
 	return s
 }
 
@@ -117,11 +120,19 @@ func (s *slot) reached() {
 	if s.ramp > 0 {
 		reach = min(reach, int64(s.ramp))
 	}
-	s.reach.Store(reach)
+	s.reach.Store(min(reach, int64(s.shared.permits)))
 }
 
-// load is how many calls are in flight of how many there may be.
+// load is how many calls are in flight of how many there may be, of all replicas
+// together.
 func (s *slot) load() (inFlight, limit int) { return int(s.inFlight.Load()), int(s.limit.Load()) }
+
+// permits is how many calls there may be here.
+func (s *slot) permits() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(int(s.limit.Load()), s.shared.permits)
+}
 
 // permit is one call's place in a slot.
 type permit struct {
@@ -154,7 +165,10 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 	if !s.hasRoom(now) {
 		s.wanted = true
 		s.worth(false)
-		if s.ramp > 0 {
+		if s.shared.replica != nil {
+			s.shared.starve(s)
+		}
+		if s.ramp > 0 && int(s.inFlight.Load()) < s.shared.permits {
 			lower(&s.model.thaw, s.rampedAt+int64(rampEvery))
 		}
 		return nil
@@ -183,7 +197,11 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		lower(&s.model.thaw, until)
 		return nil
 	}
-	s.peak = max(s.peak, int(s.inFlight.Add(1)))
+	n := int(s.inFlight.Add(1))
+	s.peak = max(s.peak, s.out())
+	if s.shared.replica != nil {
+		s.shared.used(s, n)
+	}
 	c.account, c.key, c.slot, c.ledger = a.name, k.fingerprint, s, &s.ledger
 	return p
 }
@@ -191,10 +209,10 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 // hasRoom reports whether one more call may be out. s.mu is held.
 func (s *slot) hasRoom(now time.Time) bool {
 	n := int(s.inFlight.Load())
-	if n >= int(s.limit.Load()) {
+	if n >= min(int(s.limit.Load()), s.shared.permits) {
 		return false
 	}
-	if s.ramp == 0 || n < s.ramp {
+	if s.ramp == 0 || s.out() < s.ramp {
 		return true
 	}
 	if s.rampedAt == 0 {
@@ -284,7 +302,9 @@ func (p *permit) response(c *call, resp *http.Response, v verdict) {
 		if v.outcome == answered {
 			p.slot.prove(p)
 		}
-		p.key.worked()
+		if p.key.worked() {
+			a.tell(SharedFact{Key: p.key.fingerprint, Cause: cause401}, SharedFact{Key: p.key.fingerprint, Cause: cause403})
+		}
 		if p.trial {
 			a.refilled(c.Context, c.watch, "trial")
 		}
@@ -316,8 +336,8 @@ func (p *permit) finish(c *call, v verdict) {
 	p.learn(c, v, now)
 	s.mu.Lock()
 	from := int(s.limit.Load())
-	out := int(s.inFlight.Load())
-	bottleneck := s.wanted && out >= from || s.model.lane.busy.Load()
+	out := s.out()
+	bottleneck := s.wanted && out >= from || s.model.lane.busy.Load() && (s.shared.replica == nil || out >= from)
 	s.inFlight.Add(-1)
 	moved := false
 	var cooled time.Duration
@@ -337,9 +357,13 @@ func (p *permit) finish(c *call, v verdict) {
 			s.shrink(p)
 		}
 		cooled = s.strike(v, now, fresh)
+		s.shared.refused(s)
+	}
+	to := int(s.limit.Load())
+	if to != from {
+		s.shared.changed(s, from)
 	}
 	s.reached()
-	to := int(s.limit.Load())
 	s.worth(true)
 	inFlight := int(s.inFlight.Load())
 	s.mu.Unlock()
@@ -356,6 +380,9 @@ func (p *permit) finish(c *call, v verdict) {
 		c.watch.limit(c.Context, LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
 	}
 	if cooled > 0 {
+		if v.wait > 0 {
+			s.account.tell(SharedFact{Model: s.model.model, Cause: cause429, For: cooled})
+		}
 		c.watch.cooldown(c.Context, CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
 	}
 	if p.conversation != 0 {
@@ -373,10 +400,12 @@ func (s *slot) prove(p *permit) {
 	if p.epoch+1 != s.guessedIn {
 		return
 	}
-	if s.proven++; s.proven > int(s.limit.Load()) && s.epoch == s.guessedIn {
-		s.limit.Store(int64(s.proven))
+	if from := int(s.limit.Load()); s.proven+1 > from && s.epoch == s.guessedIn {
+		s.limit.Store(int64(s.proven + 1))
+		s.shared.changed(s, from)
 		s.reached()
 	}
+	s.proven++
 }
 
 // learn takes in how quick the account was and what of its quota was used.
@@ -460,7 +489,7 @@ func (s *slot) shrink(p *permit) {
 	if s.rising {
 		ramp = limit
 	}
-	s.ramp, s.rising, s.peak = 0, false, int(s.inFlight.Load())
+	s.ramp, s.rising, s.peak = 0, false, s.out()
 	next, refusedAt := p.told-1, p.told+1
 	switch {
 	case p.told > 0:
@@ -493,10 +522,15 @@ func (s *slot) shrink(p *permit) {
 // for a time that doubles. s.mu is held.
 func (s *slot) strike(v verdict, now time.Time, fresh bool) time.Duration {
 	d := min(v.wait, maxCooldown)
-	if d == 0 {
-		if !fresh || s.inFlight.Load() >= s.limit.Load() {
-			return 0
-		}
+	switch {
+	case d > 0:
+	case s.shared.replica != nil && s.inFlight.Load() == 0:
+		// Not even the one that every replica may have is let in.
+		d = min(strikeFirst<<min(s.strikes, 8), strikeAlone)
+		s.strikes++
+	case !fresh || s.out() >= int(s.limit.Load()):
+		return 0
+	default:
 		if s.strikes++; s.strikes <= strikeAfter {
 			return 0
 		}

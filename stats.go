@@ -30,6 +30,8 @@ type Stats struct {
 
 	Cache CacheStats // zero without one
 
+	Sharing *SharingStats // nil without other replicas
+
 	Accounts  []AccountStats  // of all endpoints
 	Breakers  []BreakerStats  // of all endpoints
 	Endpoints []EndpointStats // in the order they were given
@@ -88,7 +90,8 @@ type KeyStats struct {
 type SlotStats struct {
 	Model    string        // by the endpoint's own name for it
 	InFlight int           // requests from send to the end of the response
-	Limit    int           // configured or learned
+	Limit    int           // configured or learned; of all replicas together
+	Permits  int           // how much of it is for this one
 	State    State         // what the account is fit for with this model
 	For      time.Duration // how much longer, if the state ends by itself
 	Answered int64         // complete answers
@@ -129,6 +132,9 @@ func (t *Transport) Stats() Stats {
 	}
 	if t.cache != nil {
 		s.Cache = t.cache.stats()
+	}
+	if r := t.options.replica; r != nil {
+		s.Sharing = r.stats()
 	}
 	if t.hedger != nil {
 		s.Hedges, s.HedgesWon = t.hedger.sent.Load(), t.hedger.won.Load()
@@ -212,7 +218,7 @@ func (s *slot) stats(now time.Time) SlotStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return SlotStats{
-		Model: s.model.model, InFlight: inFlight, Limit: limit, State: state, For: left(now, until),
+		Model: s.model.model, InFlight: inFlight, Limit: limit, Permits: min(limit, s.shared.permits), State: state, For: left(now, until),
 		Answered: s.answers, Refused: s.refusals, Spend: s.ledger.spend(),
 	}
 }

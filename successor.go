@@ -29,8 +29,15 @@ func (t *Transport) Successor(opts ...Option) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.replica.claim(t.counts); err != nil {
+		return nil, err
+	}
 	next.inherit(t)
 	next.assemble()
+	c.replica.join(next)
+	if was := t.options.replica; was != c.replica {
+		was.release()
+	}
 	return next, nil
 }
 

@@ -77,7 +77,11 @@ func NewTransport(opts ...Option) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.replica.claim(t.counts); err != nil {
+		return nil, err
+	}
 	t.assemble()
+	c.replica.join(t)
 	return t, nil
 }
 

@@ -109,18 +109,63 @@ type visit struct {
 	client *client
 	booked int // tokens
 	at     int64
+
+	counters Counters // that are told of it; nil: none
+	entered  bool     // they know that it is under way
+	takenAt  int64    // of the tokens there; 0: they were not taken there
+}
+
+// share is one gateway's part of a limit, of which 0 is none.
+func share(limit, among int) int {
+	if limit == 0 {
+		return 0
+	}
+	return max(1, limit/among)
 }
 
 // enter lets a request in, or says why not.
-func (c *client) enter(now time.Time) *problem {
+func (v *visit) enter(c *client, now time.Time, counters Counters) *problem {
+	c.mu.Lock()
+	concurrency, requests := c.limits.Concurrency, c.limits.RequestsPerMinute
+	c.mu.Unlock()
+	if counters == nil || concurrency == 0 && requests == 0 {
+		if p := c.enter(now, concurrency, requests); p != nil {
+			return p
+		}
+		v.client = c
+		return nil
+	}
+	busy, wait, err := counters.Enter(c.name, concurrency, requests)
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		switch {
+		case busy > 0:
+			return c.tooBusy(busy)
+		case wait > 0:
+			return c.tooMany(requests, wait)
+		}
+		c.requests.advance(now)
+		c.requests.add(now, 1)
+		c.inFlight++
+	} else if p := c.enter(now, share(concurrency, counters.Replicas()), share(requests, counters.Replicas())); p != nil {
+		counters.Leave(c.name)
+		return p
+	}
+	v.client, v.counters, v.entered = c, counters, true
+	return nil
+}
+
+// enter lets a request in by what this gateway has counted, or says why not.
+func (c *client) enter(now time.Time, concurrency, requests int) *problem {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if most := c.limits.Concurrency; most > 0 && c.inFlight >= most {
-		return c.over("concurrency_exceeded", time.Second, "it has %d requests under way, as many as it may", c.inFlight)
+	if concurrency > 0 && c.inFlight >= concurrency {
+		return c.tooBusy(c.inFlight)
 	}
-	if most := c.limits.RequestsPerMinute; most > 0 {
-		if wait := c.requests.wait(now, 1, most); wait > 0 {
-			return c.over("requests_exceeded", wait, "it has made %d requests in a minute, as many as it may", most)
+	if requests > 0 {
+		if wait := c.requests.wait(now, 1, requests); wait > 0 {
+			return c.tooMany(requests, wait)
 		}
 		c.requests.add(now, 1)
 	}
@@ -128,7 +173,15 @@ func (c *client) enter(now time.Time) *problem {
 	return nil
 }
 
-// over says that the client has used up what it may. c.mu is held.
+func (c *client) tooBusy(busy int) *problem {
+	return c.over("concurrency_exceeded", time.Second, "it has %d requests under way, as many as it may", busy)
+}
+
+func (c *client) tooMany(requests int, wait time.Duration) *problem {
+	return c.over("requests_exceeded", wait, "it has made %d requests in a minute, as many as it may", requests)
+}
+
+// over says that the client has used up what it may.
 func (c *client) over(code string, wait time.Duration, format string, args ...any) *problem {
 	return &problem{
 		status: http.StatusTooManyRequests, code: code, retryIn: wait,
@@ -141,7 +194,7 @@ const bytesPerToken = 4
 
 // book takes the tokens that a request is thought to come to, or says when there
 // will be enough.
-func (v *visit) book(now time.Time, size int) *problem {
+func (v *visit) book(now time.Time, size int, counters Counters) *problem {
 	c := v.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,8 +203,28 @@ func (v *visit) book(now time.Time, size int) *problem {
 		return nil
 	}
 	thought := size/bytesPerToken + int(c.answer)
-	if wait := c.tokens.wait(now, thought, most); wait > 0 {
-		return c.over("tokens_exceeded", wait, "it has used %d tokens of %d in a minute, and this request may come to %d", c.tokens.total, most, thought)
+	tooMany := func(used int, wait time.Duration) *problem {
+		return c.over("tokens_exceeded", wait, "it has used %d tokens of %d in a minute, and this request may come to %d", used, most, thought)
+	}
+	alone := counters == nil
+	if !alone {
+		c.mu.Unlock()
+		at, used, wait, err := counters.Take(c.name, thought, most)
+		c.mu.Lock()
+		switch {
+		case err != nil:
+			alone, most = true, share(most, counters.Replicas())
+		case wait > 0:
+			return tooMany(used, wait)
+		default:
+			v.counters, v.takenAt = counters, at
+			c.tokens.advance(now)
+		}
+	}
+	if alone {
+		if wait := c.tokens.wait(now, thought, most); wait > 0 {
+			return tooMany(c.tokens.total, wait)
+		}
 	}
 	v.booked, v.at = thought, c.tokens.add(now, thought)
 	return nil
@@ -163,6 +236,9 @@ const smoothing = 16
 // leave ends the visit. call is what came of it.
 func (v *visit) leave(now time.Time, call *deepseek.CallEndEvent) {
 	c := v.client
+	if v.entered {
+		v.counters.Leave(c.name)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inFlight--
@@ -172,14 +248,24 @@ func (v *visit) leave(now time.Time, call *deepseek.CallEndEvent) {
 	switch u := call.Usage; {
 	case u != nil:
 		c.answer += (float64(u.CompletionTokens) - c.answer) / smoothing
-		if more := u.PromptTokens + u.CompletionTokens - v.booked; more > 0 {
+		more := u.PromptTokens + u.CompletionTokens - v.booked
+		v.correct(more)
+		if more > 0 {
 			c.tokens.advance(now)
 			c.tokens.add(now, more)
 		} else if v.booked > 0 {
 			c.tokens.giveBack(now, v.at, -more)
 		}
 	case v.booked > 0 && call.Cost.Amount == 0 && !call.Cost.Estimated: // nothing was used
+		v.correct(-v.booked)
 		c.tokens.giveBack(now, v.at, v.booked)
+	}
+}
+
+// correct tells the counters what the tokens that they know of have come to.
+func (v *visit) correct(more int) {
+	if v.takenAt != 0 {
+		v.counters.Correct(v.client.name, v.takenAt, more)
 	}
 }
 
@@ -207,7 +293,7 @@ func (c *client) budget() float64 {
 // ClientStats is a client at one moment.
 type ClientStats struct {
 	Name     string
-	InFlight int            // requests that are not answered to their end
+	InFlight int            // requests that are not answered to their end; here, as is what follows, but for Spent
 	Requests int            // in the last minute; counted where they are limited
 	Tokens   int            // in the last minute; counted where they are limited
 	Spent    deepseek.Money // in the calendar month

@@ -70,7 +70,12 @@ type Config struct {
 	// Prices are what tokens cost. Default: DeepSeek's, in US dollars.
 	Prices Prices
 
-	Status    Status
+	Status Status
+
+	// Redis is where this gateway and others over the same accounts share limits,
+	// permits, and what clients use. Default: nothing is shared.
+	Redis Redis
+
 	Server    Server
 	Shutdown  Shutdown
 	Log       Log
@@ -232,6 +237,9 @@ func (c *Config) setDefaults() {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
 	c.Strategy = cmp.Or(c.Strategy, "affinity")
 	c.RateLimit.Burst = cmp.Or(c.RateLimit.Burst, 1)
+	c.Redis.Prefix = cmp.Or(c.Redis.Prefix, defaultRedisPrefix)
+	c.Redis.Lease = cmp.Or(c.Redis.Lease, defaultRedisLease)
+	c.Redis.Replicas = cmp.Or(c.Redis.Replicas, 1)
 	s := &c.Server
 	s.MaxRequest = cmp.Or(s.MaxRequest, defaultMaxRequest)
 	s.MaxHeader = cmp.Or(s.MaxHeader, 64<<10)
@@ -278,10 +286,11 @@ func (c *Config) check() {
 	c.Status.check(c.Listen, fail)
 	c.checkEndpoints()
 	for i, client := range c.Clients {
-		if client.BudgetPerMonth > 0 && c.State == "" {
-			fail(fmt.Sprintf("clients[%d].budget_per_month", i), "needs a file to keep what was spent, such as \"state: seawall.state\": a budget must not begin anew with each restart")
+		if client.BudgetPerMonth > 0 && c.State == "" && c.Redis.URL == "" {
+			fail(fmt.Sprintf("clients[%d].budget_per_month", i), "needs a file to keep what was spent, such as \"state: seawall.state\", or redis: a budget must not begin anew with each restart")
 		}
 	}
+	c.Redis.check(fail)
 	for name, model := range c.Models {
 		if name == "" || model == "" {
 			fail("models."+name, "must not be empty")
@@ -437,6 +446,7 @@ func (c *Config) NeedsRestart(other *Config) (fields []string) {
 		{"listen", c.Listen == other.Listen}, {"tls", (c.TLS.Cert == "") == (other.TLS.Cert == "")},
 		{"status.listen", c.Status.Listen == other.Status.Listen}, {"server", a == b}, {"log.format", c.Log.Format == other.Log.Format},
 		{"telemetry", c.Telemetry.same(&other.Telemetry)},
+		{"redis", c.Redis == other.Redis},
 	} {
 		if !f.same {
 			fields = append(fields, f.name)
@@ -473,21 +483,9 @@ func (s *secrets) read(d *document, n *yaml.Node, path string) {
 // secret reads the secrets of one place: those of an environment variable,
 // separated by commas, or the lines of a file.
 func (d *document) secret(n *yaml.Node) (found []string, why string) {
-	var text, separator string
-	if name, ok := strings.CutPrefix(n.Value, "env:"); ok {
-		if text, separator = os.Getenv(name), ","; text == "" {
-			return nil, "the environment has no " + name
-		}
-	} else if path, ok := strings.CutPrefix(n.Value, "file:"); ok {
-		path = d.relative(path)
-		d.read = append(d.read, path)
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, "cannot read " + path + ": " + reason(err)
-		}
-		text, separator = string(data), "\n"
-	} else { // it may be the secret itself: do not repeat it
-		return nil, "a secret is not written here: say where it is, with env:NAME or file:PATH"
+	text, separator, why := d.secretText(n)
+	if why != "" {
+		return nil, why
 	}
 	for part := range strings.SplitSeq(text, separator) {
 		if part = strings.TrimSpace(part); part != "" {
@@ -498,6 +496,26 @@ func (d *document) secret(n *yaml.Node) (found []string, why string) {
 		return nil, n.Value + " is empty"
 	}
 	return found, ""
+}
+
+// secretText reads what is at one place, and tells what separates secrets there.
+func (d *document) secretText(n *yaml.Node) (text, separator, why string) {
+	if name, ok := strings.CutPrefix(n.Value, "env:"); ok {
+		if text, separator = os.Getenv(name), ","; text == "" {
+			return "", "", "the environment has no " + name
+		}
+	} else if path, ok := strings.CutPrefix(n.Value, "file:"); ok {
+		path = d.relative(path)
+		d.read = append(d.read, path)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", "", "cannot read " + path + ": " + reason(err)
+		}
+		text, separator = string(data), "\n"
+	} else { // it may be the secret itself: do not repeat it
+		return "", "", "a secret is not written here: say where it is, with env:NAME or file:PATH"
+	}
+	return text, separator, ""
 }
 
 // reason is what the system says, without the path.

@@ -133,11 +133,7 @@ func (x *exchange) admit() *problem {
 	if x.problem != nil {
 		return nil
 	}
-	if p := c.enter(x.start); p != nil {
-		return p
-	}
-	x.visit.client = c
-	return nil
+	return x.visit.enter(c, x.start, x.state.Counters)
 }
 
 // ask finds out whether the client may ask the question, and puts the model's own
@@ -155,7 +151,7 @@ func (x *exchange) ask(body []byte) ([]byte, *problem) {
 		if p := x.state.ledger.afford(c.name, c.budget(), x.state.currency, x.start); p != nil {
 			return nil, p
 		}
-		if p := x.visit.book(x.start, len(body)); p != nil {
+		if p := x.visit.book(x.start, len(body), x.state.Counters); p != nil {
 			return nil, p
 		}
 	}

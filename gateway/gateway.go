@@ -42,6 +42,9 @@ type Settings struct {
 	// first, which the server's ReadTimeout is for. Default 0: all of it has that
 	// one time.
 	BodyTimeout time.Duration
+	// Counters count what clients use at several gateways together, which then have
+	// their limits and budgets in common. Default: what is used here.
+	Counters Counters
 	// Logger gets one line for each request, and what else an operator should know.
 	// Nothing of prompts or answers is ever in it, and no key. Default nil: nothing
 	// is logged.
@@ -101,7 +104,7 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 		return nil, err
 	}
 	g := new(Gateway)
-	if g.ledger, err = openLedger(s.State, s.Logger); err != nil {
+	if g.ledger, err = openLedger(s.State, s.Counters, s.Logger); err != nil {
 		return nil, err
 	}
 	if g.telemetry, err = newTelemetry(s.Providers); err != nil {
@@ -120,7 +123,7 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 // Reload changes settings and options for requests that come from now on; those
 // under way end as they began. Accounts that stay keep what was learned of them,
 // clients that stay what they have used. If there is an error, nothing has
-// changed. State must be as it was; Providers stay what they were.
+// changed. State and Counters must be as they were; Providers stay what they were.
 func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	s, err := s.withDefaults()
 	if err != nil {
@@ -128,6 +131,9 @@ func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	}
 	if s.State != g.ledger.path {
 		return &deepseek.ConfigError{Field: "State", Value: s.State, Reason: "cannot change while the gateway runs"}
+	}
+	if s.Counters != g.ledger.counters {
+		return &deepseek.ConfigError{Field: "Counters", Reason: "cannot change while the gateway runs"}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -157,6 +163,9 @@ func (g *Gateway) use(s Settings, t *deepseek.Transport) error {
 		return err
 	}
 	g.clients = clients
+	for name := range clients {
+		g.ledger.of(name, time.Now()) // counters then know that it matters here
+	}
 	g.state.Store(&state{Settings: s, transport: t, base: t.BaseURL(), roster: roster, ledger: g.ledger, currency: t.Stats().Currency})
 	return nil
 }

@@ -12,6 +12,7 @@ require (
 	github.com/seawall-go/deepseek v0.0.0
 	github.com/seawall-go/deepseek/conformance v0.0.0
 	github.com/seawall-go/deepseek/otel v0.0.0
+	github.com/seawall-go/deepseek/redis v0.0.0
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0
@@ -40,6 +41,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	github.com/tidwall/gjson v1.20.0 // indirect
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
@@ -47,6 +49,7 @@ require (
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.47.0 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
@@ -61,3 +64,5 @@ replace github.com/seawall-go/deepseek => ../
 replace github.com/seawall-go/deepseek/conformance => ../conformance
 
 replace github.com/seawall-go/deepseek/otel => ../otel
+
+replace github.com/seawall-go/deepseek/redis => ../redis

@@ -18,8 +18,9 @@ import (
 // ledger keeps what each client has spent this month, in a file if it has one: a
 // budget must not begin anew with each restart. Safe for concurrent use.
 type ledger struct {
-	path string
-	log  *slog.Logger
+	path     string
+	log      *slog.Logger
+	counters Counters // that know what is spent elsewhere; nil: nothing is
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -40,8 +41,8 @@ type page struct {
 const saveAfter = time.Second
 
 // openLedger reads what was spent. An empty path is a ledger without a file.
-func openLedger(path string, log *slog.Logger) (*ledger, error) {
-	l := &ledger{path: path, log: log, spent: map[string]deepseek.Money{}}
+func openLedger(path string, counters Counters, log *slog.Logger) (*ledger, error) {
+	l := &ledger{path: path, log: log, counters: counters, spent: map[string]deepseek.Money{}}
 	if path == "" {
 		return l, nil
 	}
@@ -58,6 +59,11 @@ func openLedger(path string, log *slog.Logger) (*ledger, error) {
 	}
 	l.month = p.Month
 	maps.Copy(l.spent, p.Spent)
+	if counters != nil {
+		for name, amount := range l.spent {
+			counters.Seed(l.month, name, int64(amount))
+		}
+	}
 	return l, nil
 }
 
@@ -75,7 +81,26 @@ func (l *ledger) of(name string, now time.Time) deepseek.Money {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
+	l.ask(name)
 	return l.spent[name]
+}
+
+// ask takes in what a client has spent elsewhere too. l.mu is held.
+func (l *ledger) ask(name string) {
+	if l.counters != nil {
+		known, _ := l.counters.Spent(l.month, name)
+		l.spent[name] = deepseek.Money(known)
+	}
+}
+
+// most is what a client may have spent, as far as can be guessed.
+func (l *ledger) most(name string, now time.Time) deepseek.Money {
+	spent := l.of(name, now)
+	if l.counters != nil {
+		_, most := l.counters.Spent(monthOf(now), name)
+		spent = max(spent, deepseek.Money(most))
+	}
+	return spent
 }
 
 func (l *ledger) add(name string, amount deepseek.Money, now time.Time) {
@@ -85,7 +110,12 @@ func (l *ledger) add(name string, amount deepseek.Money, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
-	l.spent[name] += amount
+	if l.counters != nil {
+		l.counters.Spend(l.month, name, int64(amount))
+		l.ask(name)
+	} else {
+		l.spent[name] += amount
+	}
 	if l.path != "" && l.saver == nil {
 		l.saver = time.AfterFunc(saveAfter, func() {
 			if err := l.save(); err != nil && l.log != nil {
@@ -133,7 +163,7 @@ func (l *ledger) afford(name string, budget float64, currency string, now time.T
 	if budget == 0 {
 		return nil
 	}
-	spent := l.of(name, now)
+	spent := l.most(name, now)
 	if spent.Float64() < budget {
 		return nil
 	}

@@ -21,7 +21,7 @@ func TestBuildIsReproducible(t *testing.T) {
 	root, err := filepath.Abs("../../..")
 	require.NoError(t, err)
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-	for _, module := range []string{".", "gateway", "otel"} {
+	for _, module := range []string{".", "gateway", "otel", "redis"} {
 		copyModule(t, filepath.Join(root, module), filepath.Join(elsewhere, module))
 	}
 	var sums [2][sha256.Size]byte

@@ -28,6 +28,8 @@ type server struct {
 	lines   *batch // of the log
 	level   *slog.LevelVar
 
+	shared *shared // nil: nothing is
+
 	http   *http.Server
 	tcp    net.Listener
 	status *statusPage // nil: there is none
@@ -58,9 +60,13 @@ func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 	listening := false
 	defer func() {
 		if !listening {
+			s.shared.close()
 			_ = s.exports.end()
 		}
 	}()
+	if s.shared, err = share(c.Redis, s.log); err != nil {
+		return nil, err
+	}
 	s.status = newStatusPage(c, x.note, s.log)
 	settings, opts := s.settings(c)
 	if s.gateway, err = gateway.New(settings, append(opts, x.options...)...); err != nil {
@@ -97,11 +103,15 @@ func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 }
 
 // settings are those of the gateway and the options of its transport, as a
-// configuration has them.
+// configuration has them, with what is shared.
 func (s *server) settings(c *gateway.Config) (gateway.Settings, []deepseek.Option) {
-	settings := c.Settings()
+	settings, opts := c.Settings(), c.Options()
 	settings.Logger, settings.Providers = s.log, s.exports.providers
-	return s.status.settle(settings, c.Options())
+	if s.shared != nil {
+		settings.Counters = s.shared.Counters()
+		opts = append(opts, s.shared.options())
+	}
+	return s.status.settle(settings, opts)
 }
 
 func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
@@ -137,6 +147,7 @@ func (s *server) tlsConfig() *tls.Config {
 // time.
 func (s *server) serve(ctx context.Context) error {
 	defer func() { _ = s.lines.Flush() }()
+	defer s.shared.close()
 	l := newListener(s.tcp, s.started.Server.MaxConnections, s.started.Server.WriteTimeout)
 	s.exports.start()
 	defer func() {

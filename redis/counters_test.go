@@ -1,0 +1,323 @@
+package redis_test
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/redis"
+)
+
+// settled waits until the server knows all that gateways have counted.
+func (s *server) settled(counters ...*redis.Counters) {
+	s.Helper()
+	for _, c := range counters {
+		s.eventually("the server knows", c.Settled)
+	}
+}
+
+// Three gateways that ask as fast as they can let in exactly as many as one: in
+// the minute that there is, by requests and by tokens.
+func TestWindowsAreExactAcrossGateways(t *testing.T) {
+	s := newServer(t)
+	var gateways []*redis.Counters
+	for range 3 {
+		gateways = append(gateways, s.connect(patient).Counters())
+	}
+	const limit = 100
+	var mu sync.Mutex
+	in, waits := 0, []time.Duration(nil)
+	tokens := 0
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i, g := range gateways {
+		rng := rand.New(rand.NewPCG(uint64(i), 1))
+		wg.Go(func() {
+			for range 100 {
+				busy, wait, err := g.Enter("ci", 0, limit)
+				require.NoError(t, err)
+				require.Zero(t, busy)
+				amount := 1 + rng.IntN(60)
+				_, used, later, err := g.Take("ci", amount, 1000)
+				require.NoError(t, err)
+				mu.Lock()
+				if wait == 0 {
+					in++
+				} else {
+					waits = append(waits, wait)
+				}
+				if later == 0 {
+					tokens += amount
+					require.LessOrEqual(t, used, 1000)
+				} else {
+					require.Greater(t, used+amount, 1000)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, limit, in)
+	require.Len(t, waits, 200)
+	for _, wait := range waits {
+		require.Greater(t, wait, time.Minute-time.Since(began))
+		require.LessOrEqual(t, wait, time.Minute+time.Millisecond)
+	}
+	require.Greater(t, tokens, 1000-60)
+	require.LessOrEqual(t, tokens, 1000)
+}
+
+// patient waits for an answer for as long as a busy machine takes.
+func patient(c *redis.Config) { c.Timeout = patience }
+
+// What is a minute old is forgotten, and what waits is let in when it was told:
+// the minute passes by the entries' being moved into the past.
+func TestWindowMovesWithRedissClock(t *testing.T) {
+	s := newServer(t)
+	g := s.connect(patient).Counters()
+	ctx := t.Context()
+	for range 3 {
+		at, used, wait, err := g.Take("ci", 300, 1000)
+		require.NoError(t, err)
+		require.Zero(t, wait)
+		require.Positive(t, used)
+		require.InDelta(t, time.Now().UnixMilli(), at, 5000)
+		time.Sleep(2 * time.Millisecond)
+	}
+	_, used, wait, err := g.Take("ci", 300, 1000)
+	require.NoError(t, err)
+	require.Equal(t, 900, used)
+	require.Greater(t, wait, 50*time.Second)
+
+	// All of it 59.8 s ago, but the last.
+	times, amounts := "{seawall}:tokens:ci:times", "{seawall}:tokens:ci:amounts"
+	all := s.client.ZRange(ctx, times, 0, -1).Val()
+	require.Len(t, all, 3)
+	for _, at := range all[:2] {
+		n, err := strconv.ParseInt(at, 10, 64)
+		require.NoError(t, err)
+		before := strconv.FormatInt(n-59_800, 10)
+		amount := s.client.HGet(ctx, amounts, at).Val()
+		s.do("zrem", times, at)
+		s.do("hdel", amounts, at)
+		s.do("zadd", times, before, before)
+		s.do("hset", amounts, before, amount)
+	}
+	_, _, wait, err = g.Take("ci", 300, 1000)
+	require.NoError(t, err)
+	require.Positive(t, wait)
+	require.LessOrEqual(t, wait, 200*time.Millisecond)
+	time.Sleep(wait)
+	_, used, wait, err = g.Take("ci", 300, 1000)
+	require.NoError(t, err)
+	require.Zero(t, wait, "as it was told")
+	require.LessOrEqual(t, used, 900)
+
+	// More than fits ever, alone.
+	_, _, wait, err = g.Take("big", 5000, 1000)
+	require.NoError(t, err)
+	require.Zero(t, wait)
+	_, _, wait, err = g.Take("big", 1, 1000)
+	require.NoError(t, err)
+	require.Positive(t, wait)
+}
+
+func TestCorrections(t *testing.T) {
+	s := newServer(t)
+	a, b := s.connect(patient).Counters(), s.connect(patient).Counters()
+	take := func(c *redis.Counters, n int) (int64, int) {
+		at, used, wait, err := c.Take("ci", n, 1000)
+		require.NoError(t, err)
+		require.Zero(t, wait)
+		return at, used
+	}
+	at, _ := take(a, 600)
+	a.Correct("ci", at, -500)
+	a.Correct("ci", 12345, -500) // of another time: nothing
+	s.settled(a)
+	_, used := take(b, 0)
+	require.Equal(t, 100, used)
+	a.Correct("ci", at, 250)
+	a.Correct("ci", at, -9999) // no more than was taken
+	s.settled(a)
+	_, used = take(b, 0)
+	require.Equal(t, 250, used)
+}
+
+// Requests under way are counted together; those of a gateway that dies count
+// until its lease is over.
+func TestRequestsUnderWayAreCountedTogether(t *testing.T) {
+	s := newServer(t)
+	a := s.connect(patient).Counters()
+	doomed := s.connect(patient)
+	b := doomed.Counters()
+	enter := func(c *redis.Counters) int {
+		busy, wait, err := c.Enter("ci", 3, 0)
+		require.NoError(t, err)
+		require.Zero(t, wait)
+		return busy
+	}
+	require.Zero(t, enter(a))
+	require.Zero(t, enter(b))
+	require.Zero(t, enter(b))
+	require.Equal(t, 3, enter(a))
+	require.Equal(t, 3, enter(b))
+	a.Leave("ci")
+	s.settled(a)
+	require.Zero(t, enter(b))
+	require.Equal(t, 3, enter(a))
+	time.Sleep(1500 * time.Millisecond) // what goes on for longer than a lease
+	require.Equal(t, 3, enter(a))
+
+	// Its words do not arrive any more.
+	s.do("client", "kill", "type", "normal", "skipme", "yes")
+	require.NoError(t, doomed.Close())
+	s.eventually("they are forgotten", func() bool {
+		busy, _, err := a.Enter("ci", 3, 0)
+		return err == nil && busy == 0
+	})
+}
+
+func TestManyAtOnceOfOneClient(t *testing.T) {
+	s := newServer(t)
+	gateways := []*redis.Counters{s.connect(patient).Counters(), s.connect(patient).Counters()}
+	var mu sync.Mutex
+	now, most, in := 0, 0, 0
+	var wg sync.WaitGroup
+	for i := range 20 {
+		g := gateways[i%2]
+		wg.Go(func() {
+			for range 20 {
+				busy, _, err := g.Enter("ci", 5, 0)
+				require.NoError(t, err)
+				if busy > 0 {
+					continue
+				}
+				mu.Lock()
+				in++
+				now++
+				most = max(most, now)
+				mu.Unlock()
+				time.Sleep(time.Millisecond)
+				mu.Lock()
+				now--
+				mu.Unlock()
+				g.Leave("ci")
+			}
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, most, 5)
+	require.Greater(t, in, 20)
+}
+
+// Money is added once, whatever happens on the way, and survives a server that
+// forgets.
+func TestSpendingIsAddedOnce(t *testing.T) {
+	s := newServer(t)
+	a, b := s.connect(patient).Counters(), s.connect(patient).Counters()
+	const month = "2026-11"
+	both := func(want int64) {
+		t.Helper()
+		for _, c := range []*redis.Counters{a, b} {
+			c.Seed(month, "ci", 0) // of interest to both
+			s.eventually("both know of "+strconv.FormatInt(want, 10), func() bool { return spent(c, month) == want && c.Settled() })
+		}
+	}
+	a.Spend(month, "ci", 5)
+	b.Spend(month, "ci", 7)
+	a.Spend("2026-10", "ci", 1000)
+	both(12)
+	for i := range 200 {
+		if i%50 == 10 {
+			s.do("client", "kill", "type", "normal", "skipme", "yes") // the answer may be lost on the way
+		}
+		a.Spend(month, "ci", 1)
+		b.Spend(month, "ci", 1_000_000_000)
+	}
+	both(12 + 200 + 200_000_000_000)
+
+	s.kill()
+	a.Spend(month, "ci", 3)
+	b.Spend(month, "ci", 4)
+	s.eventually("it is noticed", func() bool { return !a.Connected() && !b.Connected() })
+	known, most := a.Spent(month, "ci")
+	require.Equal(t, int64(12+200+200_000_000_000+3), known)
+	require.Equal(t, known+3, most, "the other is believed to do the same")
+	s.start()
+	both(12 + 200 + 200_000_000_000 + 7)
+
+	late := s.connect(patient).Counters()
+	late.Seed(month, "ci", 1)
+	s.eventually("a late one knows", func() bool { return spent(late, month) == 200_000_000_219 })
+	s.eventually("there are three", func() bool { return late.Replicas() == 3 })
+}
+
+func spent(c *redis.Counters, month string) int64 {
+	known, _ := c.Spent(month, "ci")
+	return known
+}
+
+// A server that does not answer delays the first requests only, by the timeout.
+func TestCountersWithoutAServer(t *testing.T) {
+	s := newServer(t)
+	g := s.connect().Counters()
+	s.eventually("it is there", func() bool {
+		_, _, err := g.Enter("ci", 10, 100)
+		return err == nil
+	})
+	s.stall()
+	began := time.Now()
+	_, _, err := g.Enter("ci", 10, 100)
+	require.Error(t, err)
+	for range 1000 {
+		_, _, err = g.Enter("ci", 10, 100)
+		require.Error(t, err)
+		_, _, _, err = g.Take("ci", 10, 100)
+		require.Error(t, err)
+	}
+	require.Less(t, time.Since(began), 2*time.Second)
+	for range 1001 {
+		g.Leave("ci")
+	}
+	s.resume()
+	s.eventually("it is back, and knows", func() bool {
+		busy, _, err := g.Enter("ci", 3, 0)
+		return err == nil && busy == 0
+	})
+}
+
+// Whatever is there in the place of what was counted, requests go on.
+func TestCountersWithOtherPeoplesData(t *testing.T) {
+	s := newServer(t)
+	for _, spoil := range [][]any{
+		{"hset", "{seawall}:underway:ci", "x", "junk", "y", "-1 5 5", "z", "9999999999999999 9999999999999999 1"},
+		{"set", "{seawall}:underway:ci", "junk"},
+		{"set", "{seawall}:requests:ci:times", "junk"},
+		{"zadd", "{seawall}:requests:ci:times", "1", "junk"},
+		{"zadd", "{seawall}:requests:ci:times", "9e15", "junk"},
+		{"hset", "{seawall}:requests:ci:amounts", "total", "junk"},
+		{"hset", "{seawall}:requests:ci:amounts", "total", "-99999999999999999999"},
+		{"hset", "{seawall}:spent:2026-11", "ci", "junk"},
+		{"set", "{seawall}:gateways", "junk"},
+	} {
+		s.do("flushall")
+		n := s.connect(patient)
+		g := n.Counters()
+		_, _, err := g.Enter("ci", 10, 100)
+		require.NoError(t, err)
+		s.do("del", spoil[1])
+		s.do(spoil...)
+		g.Spend("2026-11", "ci", 5)
+		for range 5 {
+			_, wait, _ := g.Enter("ci", 10, 100)
+			require.LessOrEqual(t, wait, 2*time.Minute)
+		}
+		require.GreaterOrEqual(t, spent(g, "2026-11"), int64(5))
+		require.NoError(t, n.Close())
+	}
+}
