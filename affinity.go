@@ -175,7 +175,7 @@ func (m *modelPool) waitFor(own *slot, c *call, now time.Time) *noRoom {
 	return &noRoom{lane: &own.lane, seq: seq, what: own.describe, look: c.patience}
 }
 
-func (s *slot) full() bool { return s.inFlight.Load() >= s.limit.Load() }
+func (s *slot) full() bool { return s.inFlight.Load() >= s.reach.Load() }
 
 func (s *slot) describe() string {
 	return "account " + strconv.Quote(s.account.name) + ", which has the conversation in its cache, has as many calls in flight as it may"
