@@ -157,7 +157,7 @@ func TestDrainDelay(t *testing.T) {
 		synctest.Wait()
 		require.Equal(b, http.StatusServiceUnavailable, status(b, b.client, b.url+"/readyz"))
 		require.Equal(b, http.StatusOK, status(b, b.client, b.url+"/healthz"))
-		time.Sleep(begun.Add(299 * time.Millisecond).Sub(time.Now()))
+		time.Sleep(time.Until(begun.Add(299 * time.Millisecond)))
 		require.Equal(b, http.StatusOK, status(b, b.client, b.url+"/models"))
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
