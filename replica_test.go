@@ -168,6 +168,7 @@ func TestSharingIsLogged(t *testing.T) {
 		down = false
 		mu.Unlock()
 		time.Sleep(20 * time.Second)
+		require.NoError(t, r.Close()) // it writes no more
 		text := logs.String()
 		require.Equal(t, 1, bytes.Count(logs.Bytes(), []byte("shared state lost")), text)
 		require.Contains(t, text, `level=WARN msg="shared state lost, going on with an equal share" replicas=3 error="nobody there"`)

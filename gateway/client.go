@@ -110,9 +110,22 @@ type visit struct {
 	booked int // tokens
 	at     int64
 
-	counters Counters // that are told of it; nil: none
-	entered  bool     // they know that it is under way
-	takenAt  int64    // of the tokens there; 0: they were not taken there
+	counted *counted // nil: by nobody but the client
+}
+
+// counted is what counters know of a visit.
+type counted struct {
+	Counters
+	entered bool  // that it is under way
+	takenAt int64 // of its tokens; 0: they were not taken there
+}
+
+// by is what is noted of the visit with counters.
+func (v *visit) by(counters Counters) *counted {
+	if v.counted == nil {
+		v.counted = &counted{Counters: counters}
+	}
+	return v.counted
 }
 
 // share is one gateway's part of a limit, of which 0 is none.
@@ -152,7 +165,7 @@ func (v *visit) enter(c *client, now time.Time, counters Counters) *problem {
 		counters.Leave(c.name)
 		return p
 	}
-	v.client, v.counters, v.entered = c, counters, true
+	v.client, v.by(counters).entered = c, true
 	return nil
 }
 
@@ -217,7 +230,7 @@ func (v *visit) book(now time.Time, size int, counters Counters) *problem {
 		case wait > 0:
 			return tooMany(used, wait)
 		default:
-			v.counters, v.takenAt = counters, at
+			v.by(counters).takenAt = at
 			c.tokens.advance(now)
 		}
 	}
@@ -236,8 +249,8 @@ const smoothing = 16
 // leave ends the visit. call is what came of it.
 func (v *visit) leave(now time.Time, call *deepseek.CallEndEvent) {
 	c := v.client
-	if v.entered {
-		v.counters.Leave(c.name)
+	if k := v.counted; k != nil && k.entered {
+		k.Leave(c.name)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,8 +277,8 @@ func (v *visit) leave(now time.Time, call *deepseek.CallEndEvent) {
 
 // correct tells the counters what the tokens that they know of have come to.
 func (v *visit) correct(more int) {
-	if v.takenAt != 0 {
-		v.counters.Correct(v.client.name, v.takenAt, more)
+	if k := v.counted; k != nil && k.takenAt != 0 {
+		k.Correct(v.client.name, k.takenAt, more)
 	}
 }
 
