@@ -18,14 +18,15 @@ import (
 const (
 	whole  = "whole"  // an answer in one piece
 	stream = "stream" // one in chunks, each chunkEvery
-	hold   = "hold"   // the beginning of a stream, and no more
+	hold   = "hold"   // a stream that does not end
 )
 
 const (
 	thinking   = 10 * time.Millisecond // before the first byte
 	chunkEvery = 10 * time.Millisecond
 	chunks     = 100
-	held       = 20 // chunks of a stream that is held open
+	held       = 20 // chunks of a stream that is held open, at once
+	heldEvery  = 500 * time.Millisecond
 )
 
 var (
@@ -61,8 +62,18 @@ func newUpstream() http.Handler {
 				_, _ = w.Write(chunk)
 				flush()
 			}
-			<-r.Context().Done()
-			return
+			// Now and then another, or it would be taken for one that has stalled.
+			tick := time.NewTicker(heldEvery)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					_, _ = w.Write(chunk)
+					flush()
+				case <-r.Context().Done():
+					return
+				}
+			}
 		}
 		tick := time.NewTicker(chunkEvery)
 		defer tick.Stop()
