@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -161,6 +162,45 @@ func TestClientConcurrency(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Zero(b, b.g.Clients()[0].InFlight)
+	})
+}
+
+// settled is a client's side on which the answer is seen to be written.
+type settled struct {
+	http.ResponseWriter
+	write func(p []byte)
+}
+
+func (w settled) Write(p []byte) (int, error) {
+	w.write(p)
+	return w.ResponseWriter.Write(p)
+}
+
+func (w settled) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// By the time that a client has all of an answer, its request is no longer under
+// way, and is paid for: it may ask again at once.
+func TestClientMayAskAgainAtOnce(t *testing.T) {
+	setup{settings: guests(gateway.Client{Concurrency: 1, BudgetPerMonth: 1})}.run(t, func(b *bench) {
+		for _, last := range []struct{ body, end string }{{chatBody, "}"}, {streamBody, "data: [DONE]\n\n"}} {
+			seen := false
+			before := b.g.Clients()[0].Spent
+			req := httptest.NewRequest(http.MethodPost, "/chat/completions", strings.NewReader(last.body))
+			req.Header.Set("Authorization", "Bearer "+aliceKey)
+			answer := httptest.NewRecorder()
+			b.g.ServeHTTP(settled{answer, func(p []byte) {
+				if strings.HasSuffix(string(p), last.end) {
+					seen = true
+					c := b.g.Clients()[0]
+					assert.Zero(b, c.InFlight, last.body)
+					assert.Greater(b, c.Spent, before, last.body)
+				}
+			}}, req)
+			require.Equal(b, http.StatusOK, answer.Code, answer.Body.String())
+			require.True(b, seen, answer.Body.String())
+			synctest.Wait()
+			require.Zero(b, b.g.Clients()[0].InFlight, "and it counts once")
+		}
 	})
 }
 

@@ -30,6 +30,7 @@ type exchange struct {
 	question
 	relay   relay
 	visit   visit
+	settled bool
 	problem *problem // that the gateway itself found
 
 	telemetry *telemetry // nil: none
@@ -69,6 +70,7 @@ func observer() deepseek.Observer {
 		CallEnd: func(e deepseek.CallEndEvent) {
 			if x := exchangeOf(e.Context); x != nil {
 				x.call = e
+				x.settle() // before the client has its answer, and may ask again
 				x.done()
 			}
 		},
@@ -198,17 +200,25 @@ func (x *exchange) rescue() {
 	panic(http.ErrAbortHandler)
 }
 
+// settle charges the client for what came of its request, once.
+func (x *exchange) settle() {
+	if x.visit.client == nil || x.settled {
+		return
+	}
+	x.settled = true
+	now := time.Now()
+	x.visit.leave(now, &x.call)
+	x.state.ledger.add(x.who, x.call.Cost.Amount, now)
+}
+
 // done is called by the handler and the call when they have ended; the last one
-// settles.
+// tells of it.
 func (x *exchange) done() {
 	if x.parties.Add(-1) > 0 {
 		return
 	}
+	x.settle() // there may have been no call
 	now := time.Now()
-	if x.visit.client != nil {
-		x.visit.leave(now, &x.call)
-		x.state.ledger.add(x.who, x.call.Cost.Amount, now)
-	}
 	x.telemetry.end(x)
 	if x.state.Logger != nil {
 		x.log(x.state.Logger)
