@@ -58,7 +58,11 @@ type underWay struct {
 
 // money is what a client has spent in a month, in billionths: known to the server,
 // and not told to it yet, of which some may be in a batch under way.
-type money struct{ known, told, untold int64 }
+type money struct {
+	known, told, untold int64
+
+	heard bool // the server was asked
+}
 
 type correction struct {
 	client string
@@ -287,17 +291,40 @@ func (c *Counters) Spend(month, client string, amount int64) {
 
 // Spent is what all gateways together have spent for the client in a month, as
 // far as is known, and at most: while the server is away, the others are believed
-// to spend as this one does.
+// to spend as this one does. The first time it asks the server, for as long as a
+// request may wait for that.
 func (c *Counters) Spent(month, client string) (known, most int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.of(month, client)
+	if !m.heard && !c.down.Load() {
+		c.mu.Unlock()
+		total, err := c.total(month, client)
+		c.mu.Lock()
+		m.heard = err == nil
+		m.known = max(m.known, total-m.told) // as if what is on its way had come
+	}
 	own := m.told + m.untold
 	known = m.known + own
 	if c.down.Load() {
 		return known, m.known + own*int64(c.replicas)
 	}
 	return known, known
+}
+
+// total is what the server knows to be spent.
+func (c *Counters) total(month, client string) (int64, error) {
+	ctx, cancel := c.timed()
+	defer cancel()
+	n, err := c.n.client.HGet(ctx, c.n.key("spent", month), client).Int64()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return 0, nil
+	case err != nil:
+		c.down.Store(true)
+		return 0, err
+	}
+	return max(n, 0), nil
 }
 
 func (c *Counters) wake() {
@@ -486,7 +513,7 @@ func (c *Counters) told(b *batch, reply []any) error {
 	more := len(c.corrections) > 0
 	for i, s := range b.Spends {
 		m := c.of(b.month, s.Client)
-		m.known, m.told = max(m.known, known[i]), 0
+		m.known, m.told, m.heard = max(m.known, known[i]), 0, true
 	}
 	for month, clients := range c.months {
 		if anyUntold(clients) {
