@@ -165,14 +165,14 @@ func (m *modelPool) waitFor(own *slot, c *call, now time.Time) *noRoom {
 		return nil
 	}
 	usual := m.pace.usual()
-	if c.patience.IsZero() {
-		c.patience = now.Add(usual / patient)
+	if c.patience == 0 {
+		c.patience = now.UnixNano() + int64(usual/patient)
 	}
 	turn := usual * time.Duration(own.lane.length()+1) / time.Duration(max(1, own.inFlight.Load()))
-	if !now.Add(turn).Before(c.patience) {
+	if now.UnixNano()+int64(turn) >= c.patience {
 		return nil
 	}
-	return &noRoom{lane: &own.lane, seq: seq, what: own.describe, look: c.patience}
+	return &noRoom{lane: &own.lane, seq: seq, what: own.describe, look: time.Unix(0, c.patience)}
 }
 
 func (s *slot) full() bool { return s.inFlight.Load() >= s.reach.Load() }
@@ -251,15 +251,15 @@ func (m *moves) note(conversation uint64, first, serves *slot) {
 	delete(sh.old, conversation)
 }
 
-// move is what is to be taken down once it is sure. The zero value is nothing.
+// move is what is to be taken down once it is sure; nil is nothing.
 type move struct {
 	in            *moves
 	conversation  uint64
 	first, serves *slot
 }
 
-func (m move) note() {
-	if m.in != nil {
+func (m *move) note() {
+	if m != nil {
 		m.in.note(m.conversation, m.first, m.serves)
 	}
 }

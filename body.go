@@ -357,10 +357,11 @@ type ending struct {
 
 	mu    sync.Mutex
 	ended bool
-	hooks [6]endHook // as many as the layers that hold something for a call
-	n     int
-	more  []endHook
+	hooks []endHook
 }
+
+// endHooks is how many layers there may be that hold something for a call.
+const endHooks = 6
 
 type endHook struct {
 	c *call
@@ -376,12 +377,10 @@ func (e *ending) onEnd(c *call, f finisher) {
 		f.finish(c, v)
 		return
 	}
-	if e.n < len(e.hooks) {
-		e.hooks[e.n] = endHook{c, f}
-		e.n++
-	} else {
-		e.more = append(e.more, endHook{c, f})
+	if e.hooks == nil {
+		e.hooks = make([]endHook, 0, endHooks)
 	}
+	e.hooks = append(e.hooks, endHook{c, f})
 	e.mu.Unlock()
 }
 
@@ -394,10 +393,7 @@ func (e *ending) end(v verdict) {
 	}
 	e.ended, e.verdict = true, v
 	e.mu.Unlock()
-	for i := range e.n {
-		e.hooks[i].f.finish(e.hooks[i].c, v)
-	}
-	for _, h := range e.more {
+	for _, h := range e.hooks {
 		h.f.finish(h.c, v)
 	}
 }

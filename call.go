@@ -3,6 +3,7 @@ package deepseek
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,73 +15,60 @@ import (
 type call struct {
 	context.Context // the caller's
 
-	model  string // "model" of the body, or what the call fell back to; empty if none was found
-	stream bool   // the body asks for a stream
-	known  bool   // model and stream are set: the body need not be read for them
-
+	model        string // "model" of the body, or what the call fell back to; empty if none was found
 	conversation conversation
+	body         body
+	watch        watchers // who is told what happens; nil: nobody
 
-	entered bool
-	body    body
-	watch   watchers // who is told what happens; nil: nobody
+	// What the attempt under way is sent to, or the last one was: the endpoint as
+	// the transport or the route says, the slot and the key as the pool does.
+	to *target
 
-	// The cap on attempts that retry, failover and hedge share.
-	maxAttempts int // 0: none
-	used        atomic.Int32
-
-	race *race // of the attempt under way with its hedge; nil: it can have none
-
-	// Of a hedge: the call, whose trail is shared, the account that its other
-	// attempt is on, and what is noted of the conversation if this one wins.
-	of    *call // nil: it is no hedge
-	avoid *slot
-	move  move
-
-	// Set by retry, for others that make further attempts.
-	retry *retrier // nil: there is none
-	paid  int      // attempts that its budget has paid for
-
-	// Set by the route for the endpoint that is being tried, and left as they
-	// are for the one that answered.
-	endpoint *endpoint // nil where no transport or route has set it
-	alias    string    // its own name of the model; empty: the same
-
+	stream   bool // the body asks for a stream
+	known    bool // model and stream are set: the body need not be read for them
+	entered  bool
 	fellBack bool // model is not the one that was asked for
 
-	// Set by the waiting room: a call that finds no room would be kept. And by the
-	// pool: until when it waits for the account that has its conversation.
-	canWait  bool
-	patience time.Time
+	// The request that a layer has just made and nobody else knows, so that the next
+	// one may change it; mostly nil.
+	fresh *http.Request
 
-	// Set by the pool for the attempt under way.
-	account string
-	key     string
-	slot    *slot
-	ledger  *ledger // what the account and model have cost
+	// Set by the waiting room: a call that finds no room would be kept.
+	canWait bool
+
+	// Set by the layer that continues answers, for those below it.
+	wantsHalf bool   // an answer that is no stream and was broken off goes up as it is
+	continues bool   // the attempt under way continues an answer
+	tempo     *tempo // whose clock between data to go by; nil: nobody's
+
+	// The cap on attempts that retry, failover and hedge share.
+	maxAttempts int32 // 0: none
+	used        atomic.Int32
+
+	paid  int32    // attempts that the budget of retry has paid for
+	retry *retrier // set by retry, for others that make further attempts; nil: there is none
+
+	race *race // of the attempt under way with its hedge; nil: it can have none
+	of   *call // the call that this is the hedge of, whose trail is shared; nil: it is none
+	move *move // what is noted of the conversation if this hedge wins; nil: nothing
 
 	bill bill // room for the one that most calls have
 
-	// Set by the layer that continues answers, for those below it.
-	tempo     *tempo // whose clock between data to go by; nil: nobody's
-	wantsHalf bool   // an answer that is no stream and was broken off goes up as it is
-	continues bool   // the attempt under way continues an answer
-
-	candidates [candidatesMost]Candidate // what the pool chooses among
-
-	waited time.Duration // since the last attempt
-	ticket uint64        // place in the waiting room, kept over all waits
-	baton  *lane         // the lane whose turn this call has
+	waited   time.Duration // since the last attempt
+	ticket   uint64        // place in the waiting room, kept over all waits
+	baton    *lane         // the lane whose turn this call has
+	patience int64         // until when it waits for the account that has its conversation; 0: not asked yet
 
 	// Guarded by mu: a stream ends on another goroutine than it began on.
 	mu       sync.Mutex
-	attempts Attempts
-	first    [1]Attempt // room for the one that most calls have
+	lent     bool // the attempts are counted as another call's
+	attempts []attempt
+	first    [1]attempt // room for the one that most calls have
 	tally    *tally     // of the attempt under way, or the last one
 	cost     Cost       // of the attempts that are over
 	before   *Usage     // of the attempts whose answers it continues
 	winner   *call      // the hedge whose answer the call got; nil: the answer is its own
 	broke    error      // how a stream broke after its first data
-	lent     bool       // the attempts are counted as another call's
 
 	cacheUse CacheUse
 }
@@ -107,7 +95,10 @@ func newCall(ctx context.Context, model string, stream bool, body []byte) (conte
 // change. outer is true for the layer that the call enters by: it must call
 // leave when the call is over.
 func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error) {
-	c, _ = req.Context().Value(callKey{}).(*call)
+	c, ok := req.Context().(*call) // nearly always
+	if !ok {
+		c, _ = req.Context().Value(callKey{}).(*call)
+	}
 	if c != nil && c.entered {
 		return c, req, false, nil
 	}
@@ -136,8 +127,8 @@ func (c *call) leave() { c.body.abandon() }
 func (c *call) hedge() *call {
 	return &call{
 		Context: c.Context, model: c.model, stream: c.stream, known: true, conversation: c.conversation, entered: true,
-		watch: c.watch, maxAttempts: c.maxAttempts, race: c.race, of: c, avoid: c.slot,
-		retry: c.retry, endpoint: c.endpoint, fellBack: c.fellBack,
+		watch: c.watch, maxAttempts: c.maxAttempts, race: c.race, of: c,
+		retry: c.retry, to: c.elsewhere(), fellBack: c.fellBack,
 	}
 }
 
@@ -147,8 +138,7 @@ func (c *call) wonBy(h *call) {
 	c.winner = h
 	c.mu.Unlock()
 	if h != nil {
-		c.account, c.key, c.slot, c.ledger = h.account, h.key, h.slot, h.ledger
-		c.endpoint, c.alias = h.endpoint, h.alias
+		c.to = h.to
 		h.move.note()
 	}
 }
@@ -178,7 +168,7 @@ func (c *call) mayTryAgain() bool {
 }
 
 func (c *call) hasAttempt() bool {
-	return c.maxAttempts == 0 || int(c.used.Load()) < c.maxAttempts
+	return c.maxAttempts == 0 || c.used.Load() < c.maxAttempts
 }
 
 // beside reports whether another attempt of the call may be on its way, so that
@@ -187,15 +177,33 @@ func (c *call) beside() bool { return c.of != nil || c.race.hedged() }
 
 // hostModel is the model by the name that the endpoint under way has for it.
 func (c *call) hostModel() string {
-	if c.alias != "" {
-		return c.alias
+	if c.to != nil && c.to.model != "" {
+		return c.to.model
 	}
 	return c.model
 }
 
-// atDeepSeek reports whether the endpoint that was tried last is DeepSeek itself,
-// so that it has prefix completion, say, and DeepSeek's prices.
-func (c *call) atDeepSeek() bool { return c.endpoint == nil || c.endpoint.deepSeek }
+// target is what the attempt under way is sent to, with the model's name.
+func (c *call) target() *target {
+	model := c.hostModel()
+	switch {
+	case c.to == nil:
+		return &target{model: model}
+	case c.to.model == model:
+		return c.to
+	}
+	t := *c.to
+	t.model = model
+	return &t
+}
+
+// elsewhere is the endpoint under way, of which nothing has been chosen yet.
+func (c *call) elsewhere() *target {
+	if c.to.place() == nil {
+		return nil
+	}
+	return &c.to.endpoint.self
+}
 
 // budget is what pays for further attempts; nil: no bound.
 func (c *call) budget() *budget {
@@ -232,13 +240,7 @@ func (c *call) again(req *http.Request) (*http.Request, error) { return c.body.r
 // abort ends it, should another attempt of the call answer first.
 func (c *call) began(abort context.CancelCauseFunc) int {
 	c.letIn()
-	a := Attempt{
-		Account: c.account, Key: c.key, Model: c.hostModel(), Fallback: c.fellBack, Hedge: c.of != nil,
-		Wait: c.waited, Continues: c.continues,
-	}
-	if c.endpoint != nil {
-		a.Endpoint = c.endpoint.label
-	}
+	a := attempt{target: c.target(), wait: c.waited, fallback: c.fellBack, hedge: c.of != nil, continues: c.continues}
 	place := c.owner().enlist(a)
 	c.waited = 0
 	c.race.began(c, abort)
@@ -246,7 +248,7 @@ func (c *call) began(abort context.CancelCauseFunc) int {
 }
 
 // enlist adds an attempt to the trail.
-func (c *call) enlist(a Attempt) (place int) {
+func (c *call) enlist(a attempt) (place int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.attempts == nil {
@@ -266,20 +268,19 @@ func (c *call) ended(ctx context.Context, i int, resp *http.Response, err error,
 	w := c.owner()
 	w.mu.Lock()
 	a := &w.attempts[i]
-	a.Err, a.Duration, a.Lost = err, took, lost
+	a.err, a.duration, a.lost = err, took, lost
 	if resp != nil {
-		a.Status, a.TraceID = resp.StatusCode, resp.Header.Get("X-Ds-Trace-Id")
+		a.status, a.traceID = resp.StatusCode, resp.Header.Get("X-Ds-Trace-Id")
 	}
-	copied := *a
 	w.mu.Unlock()
-	c.watch.attempt(ctx, c, copied)
+	c.watch.attempt(ctx, c, i)
 }
 
 // attempt is the attempt at place i as it is now.
 func (c *call) attempt(i int) Attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.attempts[i]
+	return c.attempts[i].public()
 }
 
 // sent is how many attempts were begun so far for this call.
@@ -309,7 +310,7 @@ func (c *call) brokeOff(cause error, before *Usage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.attempts); n > 0 {
-		c.attempts[n-1].Broke = cause
+		c.attempts[n-1].broke = cause
 	}
 	c.tally, c.winner, c.broke, c.before = nil, nil, nil, before
 }
@@ -339,7 +340,14 @@ func (c *call) spent() *Usage {
 func (c *call) trail() Attempts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append(Attempts(nil), c.attempts...)
+	if len(c.attempts) == 0 {
+		return nil
+	}
+	all := make(Attempts, len(c.attempts))
+	for i := range c.attempts {
+		all[i] = c.attempts[i].public()
+	}
+	return all
 }
 
 // counting notes where the attempt that begins is counted.
@@ -375,7 +383,9 @@ func (c *call) costs() Cost {
 // ride makes the attempts of a call that c shares known as c's. lent is whether
 // they count as another's.
 func (c *call) ride(shared *call, lent bool) {
-	trail := shared.trail()
+	shared.mu.Lock()
+	trail := slices.Clone(shared.attempts)
+	shared.mu.Unlock()
 	c.mu.Lock()
 	c.attempts, c.lent = trail, lent
 	c.mu.Unlock()

@@ -56,36 +56,39 @@ const afterFinish = 5 * time.Second
 // touched for them. Time that the caller takes between two reads counts for no
 // clock.
 type clocks struct {
-	limits   Timeouts
-	shortest time.Duration
-	tempo    *tempo // nil: the clocks go by the limits alone
-	cancel   context.CancelCauseFunc
-	start    time.Time
+	limits *Timeouts
+	tempo  *tempo // nil: the clocks go by the limits alone
+	cancel context.CancelCauseFunc
+	start  time.Time
 
 	// Since start, in nanoseconds.
 	byteAt  atomic.Int64 // last byte; 0 before the response has begun
 	dataAt  atomic.Int64 // last data; 0 before the first
 	leftAt  int64        // when the reader last came back from a read; the reader's own
+	unseen  atomic.Bool  // what comes is not looked at: there is no clock for data
 	reading atomic.Bool  // somebody waits for the network
 	parked  atomic.Bool  // the timer has gone off while nobody did, and is not set
 	over    atomic.Bool  // the answer's finish has been told
 
-	mu sync.Mutex
-	// Guarded by mu.
-	timer *time.Timer // nil once stopped
-	done  bool
+	mu    sync.Mutex
+	timer *time.Timer // nil once stopped; guarded by mu
 }
 
-func (k *clocks) begin(limits Timeouts, p *tempo, cancel context.CancelCauseFunc) {
+func (k *clocks) begin(limits *Timeouts, p *tempo, cancel context.CancelCauseFunc) {
 	k.limits, k.tempo, k.cancel, k.start = limits, p, cancel, time.Now()
-	k.shortest = min(limits.FirstData, limits.BetweenData, limits.Silence)
-	if p != nil {
-		k.shortest = min(k.shortest, p.least)
-	}
 	k.reading.Store(true)
 	k.mu.Lock() // the timer's function may run before the timer is known here
-	k.timer = time.AfterFunc(k.shortest, k.check)
+	k.timer = time.AfterFunc(k.shortest(), k.check)
 	k.mu.Unlock()
+}
+
+// shortest is the shortest of the clocks.
+func (k *clocks) shortest() time.Duration {
+	d := min(k.limits.FirstData, k.limits.BetweenData, k.limits.Silence)
+	if k.tempo != nil {
+		d = min(d, k.tempo.least)
+	}
+	return d
 }
 
 func (k *clocks) now() int64 { return max(int64(time.Since(k.start)), 1) }
@@ -112,9 +115,7 @@ func (k *clocks) data() {
 
 // onlySilence switches the data clocks off: what comes is not looked at.
 func (k *clocks) onlySilence() {
-	k.mu.Lock()
-	k.limits.BetweenData = forever
-	k.mu.Unlock()
+	k.unseen.Store(true)
 	k.data()
 }
 
@@ -133,6 +134,8 @@ func (k *clocks) due() (at int64, clock string, limit time.Duration) {
 		return k.byteAt.Load() + int64(afterFinish), clockBetweenData, afterFinish
 	case data == 0:
 		at, clock, limit = int64(k.limits.FirstData), clockFirstData, k.limits.FirstData
+	case k.unseen.Load():
+		at, clock, limit = int64(forever), clockBetweenData, forever
 	default:
 		clock, limit = clockBetweenData, k.tempo.between(k.limits.BetweenData)
 		at = sum(data, limit)
@@ -156,7 +159,7 @@ func sum(at int64, d time.Duration) int64 {
 func (k *clocks) check() {
 	k.mu.Lock()
 	at, clock, limit := k.due()
-	if k.done {
+	if k.timer == nil {
 		k.mu.Unlock()
 		return
 	}
@@ -168,7 +171,7 @@ func (k *clocks) check() {
 	k.parked.Store(false)
 	if left := at - k.now(); left > 0 {
 		// Whatever clock starts from now on is not due before the shortest of them.
-		k.timer.Reset(min(time.Duration(left), k.shortest))
+		k.timer.Reset(min(time.Duration(left), k.shortest()))
 		k.mu.Unlock()
 		return
 	}
@@ -186,17 +189,16 @@ func (k *clocks) rearm() {
 	at, _, _ := k.due()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.done {
+	if k.timer == nil {
 		return
 	}
-	left := min(max(time.Duration(at-k.now()), 0), k.shortest)
+	left := min(max(time.Duration(at-k.now()), 0), k.shortest())
 	k.timer.Reset(left)
 }
 
 func (k *clocks) stop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.done = true
 	if k.timer != nil {
 		k.timer.Stop()
 		k.timer = nil

@@ -311,7 +311,7 @@ func (k *continuation) send(ctx context.Context, cause error, v verdict) (*http.
 
 // noPrefix reports whether the attempt under way goes, or the last one went, to
 // a place without DeepSeek's prefix completion.
-func (k *continuation) noPrefix() bool { return !k.by.policy.AnyHost && !k.call.atDeepSeek() }
+func (k *continuation) noPrefix() bool { return !k.by.policy.AnyHost && !k.call.to.atDeepSeek() }
 
 // roundTrip sends a request. While a breaker is open, or no account fit for use,
 // it waits: there is half an answer to lose.

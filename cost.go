@@ -152,35 +152,28 @@ func (m *Meter) do(next http.RoundTripper, c *call, req *http.Request) (*http.Re
 	if b.meter != nil { // taken by an earlier attempt, which may not be over yet
 		b = new(bill)
 	}
-	*b = bill{meter: m, ledger: c.ledger, account: c.account, model: c.hostModel(), foreign: !c.atDeepSeek(), size: req.ContentLength, generation: isGeneration(req.URL.Path)}
-	if c.endpoint != nil {
-		b.endpoint = c.endpoint.label
-	}
+	*b = bill{meter: m, target: c.target(), size: req.ContentLength, generation: isGeneration(req.URL.Path)}
 	return through(next, req, c, b)
 }
 
 // bill is an attempt whose cost is still to be told.
 type bill struct {
-	meter  *Meter
-	ledger *ledger // of the account and model; nil without a pool
-	tally  *tally
-	at     time.Time
+	*target
+	meter *Meter
+	tally *tally
+	at    int64 // nanoseconds since 1970; 0: no response yet
 
-	endpoint   string // as in the trail
-	account    string
-	model      string // as the endpoint calls it
-	foreign    bool   // the endpoint is not DeepSeek itself
-	size       int64  // of the request, bytes
+	size       int64 // of the request, bytes
 	generation bool
 }
 
 // response notes the moment that the price goes by, and whose tally it is.
 func (b *bill) response(c *call, _ *http.Response, _ verdict) { b.note(c) }
 
-func (b *bill) note(c *call) { b.tally, b.at = c.counted(), time.Now() }
+func (b *bill) note(c *call) { b.tally, b.at = c.counted(), time.Now().UnixNano() }
 
 func (b *bill) finish(c *call, v verdict) {
-	if b.at.IsZero() { // no response
+	if b.at == 0 {
 		b.note(c)
 	}
 	if b.tally == nil {
@@ -194,9 +187,10 @@ func (b *bill) finish(c *call, v verdict) {
 		Attempts: 1, CacheHitTokens: int64(u.PromptCacheHitTokens), CacheMissTokens: int64(u.PromptCacheMissTokens),
 		OutputTokens: int64(u.CompletionTokens),
 	}
-	rate, known := b.meter.tariff.rate(b.model, b.at)
-	if !known && !b.foreign {
-		rate, known = b.meter.tariff.rate(u.model, b.at)
+	at := time.Unix(0, b.at)
+	rate, known := b.meter.tariff.rate(b.model, at)
+	if !known && b.atDeepSeek() {
+		rate, known = b.meter.tariff.rate(u.model, at)
 	}
 	if known {
 		s.Amount, s.Saved = rate.of(&u.Usage)
@@ -207,14 +201,14 @@ func (b *bill) finish(c *call, v verdict) {
 		s.Estimated = s.Amount
 	}
 	b.meter.total.add(s)
-	if b.ledger != nil {
-		b.ledger.add(s)
+	if b.slot != nil {
+		b.slot.ledger.add(s)
 	}
 	c.charge(Cost{Amount: s.Amount, Currency: b.meter.tariff.currency, Saved: s.Saved, Estimated: u.estimated, Unpriced: !known})
 	if c.watch.wantCharges() {
 		e := ChargeEvent{
-			Context: c.Context, Endpoint: b.endpoint, Account: b.account, Model: b.model,
-			Usage: u.Usage, Estimated: u.estimated, Peak: known && b.meter.tariff.isPeak(b.at), Unpriced: !known,
+			Context: c.Context, Endpoint: b.label(), Account: b.account(), Model: b.model,
+			Usage: u.Usage, Estimated: u.estimated, Peak: known && b.meter.tariff.isPeak(at), Unpriced: !known,
 			Saved: s.Saved, Currency: b.meter.tariff.currency,
 		}
 		e.CacheHit, e.CacheMiss, e.Output = rate.parts(&u.Usage)

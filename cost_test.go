@@ -249,7 +249,7 @@ func TestMomentOfThePrice(t *testing.T) {
 func TestCountingDoesNotAllocate(t *testing.T) {
 	m, err := NewMeter(Prices{})
 	require.NoError(t, err)
-	c := &call{Context: t.Context(), model: ModelFlash}
+	c, to := &call{Context: t.Context(), model: ModelFlash}, &target{slot: new(slot), model: ModelFlash}
 	usage, model := []byte(`{"prompt_tokens":306,"completion_tokens":85,"prompt_cache_hit_tokens":256}`), []byte(`"deepseek-v4-flash"`)
 	event := []byte(`{"model":"deepseek-flash","usage":{"input_tokens":50,"output_tokens":85,"cache_read_input_tokens":256}}`)
 	var tl tally
@@ -261,7 +261,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 		}
 		tl.note(c, usage, model, true)
 		tl.noteIn(c, event, false)
-		c.bill = bill{meter: m, ledger: m.total, tally: &tl, at: time.Now()}
+		c.bill = bill{target: to, meter: m, tally: &tl, at: 1}
 		c.bill.finish(c, verdict{outcome: answered})
 	}))
 	require.Positive(t, m.Spend().Amount)

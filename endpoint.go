@@ -86,21 +86,42 @@ func isKeyHeader(name string) bool {
 // sign returns req with the key in it, and with no other.
 func (a Auth) sign(req *http.Request, k *apiKey) *http.Request {
 	signed := *req
-	signed.Header = make(http.Header, len(req.Header)+1)
+	signed.Header = a.header(req, k)
+	return &signed
+}
+
+// header is that of req with the key in it, and with no other.
+func (a Auth) header(req *http.Request, k *apiKey) http.Header {
+	signed := make(http.Header, len(req.Header)+1)
 	for name, values := range req.Header {
 		if !isKeyHeader(name) {
-			signed.Header[name] = values
+			signed[name] = values
 		}
 	}
 	switch {
 	case a == AuthAPIKey:
-		signed.Header["Api-Key"] = k.plain
+		signed["Api-Key"] = k.plain
 	case a == AuthXAPIKey, strings.Contains(req.URL.Path, "/anthropic/"):
-		signed.Header["X-Api-Key"] = k.plain
+		signed["X-Api-Key"] = k.plain
 	default:
-		signed.Header["Authorization"] = k.bearer
+		signed["Authorization"] = k.bearer
 	}
-	return &signed
+	return signed
+}
+
+// signing is the layer that puts in the key that the pool has chosen. It is the
+// last one but for the caller's own, so that no other ever sees a key.
+func signing(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	if c.to == nil || c.to.key == nil {
+		return next.RoundTrip(req)
+	}
+	auth := c.to.slot.account.pool.auth
+	if c.fresh != req {
+		return next.RoundTrip(auth.sign(req, c.to.key))
+	}
+	c.fresh = nil
+	req.Header = auth.header(req, c.to.key)
+	return next.RoundTrip(req)
 }
 
 // rejects is what hosts are known to answer with a 400 or 422 for. Azure's
@@ -221,6 +242,8 @@ type endpoint struct {
 	breaker *breaker // nil: none
 
 	health byModel[*health]
+
+	self target // the endpoint, and nothing chosen of it
 }
 
 func newEndpoint(config Endpoint) (*endpoint, error) {
@@ -234,6 +257,7 @@ func newEndpoint(config Endpoint) (*endpoint, error) {
 		form: newForm(config.Drop), paths: append([]string{"/chat/completions"}, config.Paths...),
 		deepSeek: config.Dialect == DialectDeepSeek,
 	}
+	e.self.endpoint = e
 	e.root = e.prefix
 	if e.deepSeek {
 		for _, part := range deepSeekParts {

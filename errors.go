@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -502,113 +500,6 @@ func (e *ConfigError) Error() string {
 
 func badConfig(field string, value any, reason string) error {
 	return &ConfigError{Field: field, Value: fmt.Sprint(value), Reason: reason}
-}
-
-// Attempt is one request that was sent for a call.
-type Attempt struct {
-	Endpoint string        // endpoint's name; empty if there is only one
-	Account  string        // account's name; empty without a pool
-	Key      string        // fingerprint of the key, never the key
-	Model    string        // what the endpoint was asked for, by its own name; empty if the request named none
-	Fallback bool          // Model is one that the call fell back to
-	Status   int           // HTTP status; 0 if there was no response
-	Err      error         // why there was no complete response; nil if there was
-	Wait     time.Duration // slept or queued before it
-	Duration time.Duration // from send to first data, to the whole of a body that is no stream, or to the failure
-	TraceID  string        // x-ds-trace-id
-
-	// With [WithStreamResume]: how the answer broke after its first data, where
-	// another attempt was to continue it; and whether this attempt continues one.
-	Broke     error
-	Continues bool
-
-	// Hedge: it was sent beside one that was late (see [Hedging]). Lost: another
-	// attempt of the call, on its way at the same time, answered first, and this
-	// one was cancelled; nobody is blamed for it. A hedge that has neither Lost nor
-	// an error nor a bad status has won.
-	Hedge bool
-	Lost  bool
-}
-
-// String is such as "main#1f3a 503 in 0.21s" or "hedge on spare#77b0 200 in 1.10s".
-func (a Attempt) String() string { return a.text(error.Error) }
-
-// LogValue is String, for log/slog, with errors as [LogText] tells them.
-func (a Attempt) LogValue() slog.Value { return slog.StringValue(a.text(LogText)) }
-
-func (a Attempt) text(tell func(error) string) string {
-	var b strings.Builder
-	if a.Hedge {
-		b.WriteString("hedge on ")
-	}
-	if a.Endpoint != "" {
-		b.WriteString(a.Endpoint + " ")
-	}
-	if a.Account != "" {
-		b.WriteString(a.Account)
-		if a.Key != "" {
-			b.WriteString("#" + a.Key)
-		}
-		b.WriteByte(' ')
-	}
-	if a.Fallback {
-		b.WriteString(a.Model + " ")
-	}
-	switch {
-	case a.Err != nil:
-		cause := strings.TrimPrefix(tell(a.Err), "deepseek: ")
-		if a.Status != 0 {
-			cause = strconv.Itoa(a.Status) + " " + cause
-		}
-		b.WriteString(cause)
-	default:
-		b.WriteString(strconv.Itoa(a.Status))
-	}
-	b.WriteString(" in " + seconds(a.Duration))
-	if a.Continues {
-		b.WriteString(", continuing")
-	}
-	if a.Broke != nil {
-		b.WriteString(", then " + strings.TrimPrefix(tell(a.Broke), "deepseek: "))
-	}
-	return b.String()
-}
-
-// Attempts is the trail of a call, oldest attempt first.
-type Attempts []Attempt
-
-// String is one line for a log, such as
-// "3 attempts: main#1f3a 503 in 0.21s; waited 0.40s; main#1f3a 503 in 0.20s; spare#77b0 200 in 1.10s".
-func (as Attempts) String() string { return as.text(error.Error) }
-
-// LogValue is String, for log/slog, with errors as [LogText] tells them.
-func (as Attempts) LogValue() slog.Value { return slog.StringValue(as.text(LogText)) }
-
-func (as Attempts) text(tell func(error) string) string {
-	if len(as) == 0 {
-		return "0 attempts"
-	}
-	var b strings.Builder
-	b.WriteString(strconv.Itoa(len(as)) + " attempt")
-	if len(as) > 1 {
-		b.WriteByte('s')
-	}
-	b.WriteString(": ")
-	for i, a := range as {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		if a.Wait > 0 {
-			b.WriteString("waited " + seconds(a.Wait) + "; ")
-		}
-		b.WriteString(a.text(tell))
-	}
-	return b.String()
-}
-
-// hedged reports whether there is a hedge among them.
-func (as Attempts) hedged() bool {
-	return slices.ContainsFunc(as, func(a Attempt) bool { return a.Hedge })
 }
 
 // seconds prints a duration the way people read waits: 0.21s, 12.5s, 90s.

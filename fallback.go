@@ -71,7 +71,7 @@ func (f *fallback) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		if err2 != nil {
 			break
 		}
-		c.model, c.alias, c.fellBack = model, "", true
+		c.model, c.to, c.fellBack = model, c.elsewhere(), true
 		c.used.Store(0)
 		if resp != nil {
 			settle(resp)

@@ -59,7 +59,7 @@ type watched struct {
 func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *http.Response, err error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watched{c: c}
-	w.begin(g.limits, c.tempo, cancel)
+	w.begin(&g.limits, c.tempo, cancel)
 	c.counting(&w.tally)
 	place := c.began(cancel)
 	w.attempt = c.watch.attemptContext(ctx, c, req.URL.Host, place)
@@ -78,6 +78,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 		own.Header = own.Header.Clone()
 		own.Header.Del("Accept-Encoding")
 	}
+	c.fresh = own
 	resp, err = next.RoundTrip(own)
 	if err != nil {
 		err = w.cause(err)
@@ -314,8 +315,7 @@ func brokenOff(choices []byte) bool {
 
 // inMemory is the body that was read.
 func (w *watched) inMemory(data []byte) *memBody {
-	w.memory.data, w.memory.verdict = data, w.verdict
-	w.memory.Reset(data)
+	w.memory = memBody{data: data, verdict: w.verdict}
 	return &w.memory
 }
 
@@ -400,23 +400,6 @@ func (w *watched) watchCaller() {
 	}
 	w.stop = context.AfterFunc(w.c.Context, func() { w.end(verdict{outcome: cancelled}) })
 }
-
-// memBody is a body that is in memory: for permits, it has ended.
-type memBody struct {
-	bytes.Reader
-	data    []byte
-	verdict verdict
-}
-
-func newMemBody(data []byte, v verdict) *memBody {
-	b := &memBody{data: data, verdict: v}
-	b.Reset(data)
-	return b
-}
-
-func (b *memBody) Close() error              { return nil }
-func (b *memBody) soFar() verdict            { return b.verdict }
-func (b *memBody) onEnd(c *call, f finisher) { f.finish(c, b.verdict) }
 
 // plainBody is a body whose content is not looked at.
 type plainBody struct {

@@ -132,7 +132,7 @@ func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 // [NewQueue] it waits there. With no usable account at all it is refused with a
 // [*NoAccountError]. Keys are sent to whatever place the request is for: put the
 // layer of [NewOrigin] above.
-func (p *Pool) Middleware() Middleware { return layer(p.do) }
+func (p *Pool) Middleware() Middleware { return Chain(layer(p.do), layer(signing)) }
 
 func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	var (
@@ -144,7 +144,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 	)
 	defer func() { check.end() }()
 	if c.of != nil {
-		had = append(had, c.avoid)
+		had = append(had, c.of.to.slot) // which cannot change while there is a hedge
 	}
 	for forbiddens := 0; ; {
 		permit, err := m.acquire(c, req.ContentLength, had)
@@ -184,7 +184,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 		if at := p.checkAt.Load(); check == nil && c.of == nil && at != farFuture && time.Now().UnixNano() >= at {
 			check = p.checkBeside(c, next, req)
 		}
-		resp, err := through(next, permit.sign(req), c, permit)
+		resp, err := through(next, req, c, permit)
 		if err != nil {
 			return nil, err
 		}
@@ -494,7 +494,7 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 			case c.of == nil:
 				m.moved.note(key, first, s)
 			default:
-				c.move = move{&m.moved, key, first, s}
+				c.move = &move{&m.moved, key, first, s}
 			}
 			p.conversation = key
 			m.crowd.at(key).Add(1)
@@ -528,7 +528,18 @@ func (m *modelPool) betterToWait(b *bench, s *slot) bool {
 
 // choose has the strategy choose among ready slots; nil if there is none.
 func (m *modelPool) choose(c *call, b *bench, first, own *slot, except []*slot) *slot {
-	list := m.ready(c.candidates[:0], b, except)
+	if len(b.slots) == 1 {
+		if s := b.slots[0]; b.ready.has(0) && !slices.Contains(except, s) {
+			return s
+		}
+		return nil
+	}
+	room := candidateRoom.Get().(*[candidatesMost]Candidate)
+	defer func() {
+		clear(room[:])
+		candidateRoom.Put(room)
+	}()
+	list := m.ready(room[:0], b, except)
 	if first != nil {
 		if home := m.home(b, c.conversation.key, first); home != nil && !slices.Contains(except, home) {
 			list = withHome(list, Candidate{slot: home, home: true, own: home == own})
@@ -546,6 +557,9 @@ func (m *modelPool) choose(c *call, b *bench, first, own *slot, except []*slot) 
 	}
 	return list[i].slot
 }
+
+// candidateRoom is room for what a choice is made among.
+var candidateRoom = sync.Pool{New: func() any { return new([candidatesMost]Candidate) }}
 
 // withHome marks the candidate that is the conversation's home, or adds it.
 func withHome(list []Candidate, home Candidate) []Candidate {

@@ -457,7 +457,7 @@ func TestPoolSpreadsEvenlyAndByWeight(t *testing.T) {
 			c := &call{Context: t.Context()}
 			_, err := m.acquire(c, 0, nil)
 			require.NoError(t, err)
-			got[c.account]++
+			got[c.to.account()]++
 		}
 		return got
 	}
@@ -482,7 +482,7 @@ func TestPoolTurnsAmongEquals(t *testing.T) {
 		permit, err := m.acquire(c, 0, nil)
 		require.NoError(t, err)
 		permit.finish(c, verdict{outcome: answered})
-		got[c.account]++
+		got[c.to.account()]++
 	}
 	for name, n := range got {
 		require.Equal(t, 20, n, name)
@@ -512,7 +512,7 @@ func TestPoolFindsTheOneWithRoomAmongMany(t *testing.T) {
 	for range 100 {
 		permit, err := m.acquire(c, 0, nil)
 		require.NoError(t, err)
-		require.Equal(t, "account-7777", c.account)
+		require.Equal(t, "account-7777", c.to.account())
 		permit.finish(c, verdict{outcome: answered})
 	}
 }

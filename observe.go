@@ -274,10 +274,10 @@ func (w watchers) attemptContext(ctx context.Context, c *call, host string, plac
 	return ctx
 }
 
-func (w watchers) attempt(ctx context.Context, c *call, a Attempt) {
+func (w watchers) attempt(ctx context.Context, c *call, place int) {
 	for i := range w {
 		if w[i].Attempt != nil {
-			w[i].Attempt(AttemptEvent{Context: ctx, Model: c.model, Stream: c.stream, Attempt: a})
+			w[i].Attempt(AttemptEvent{Context: ctx, Model: c.model, Stream: c.stream, Attempt: c.owner().attempt(place)})
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (r *race) began(c *call, abort context.CancelCauseFunc) {
 	own, _ := r.runner(c)
 	*own = runner{abort: abort, out: true, sentAt: time.Now()}
 	lost := r.winner != nil
-	if c.of == nil && r.late > 0 && c.slot != nil {
+	if c.of == nil && r.late > 0 && c.to != nil && c.to.slot != nil {
 		if r.timer == nil {
 			r.timer = time.AfterFunc(r.late, r.hedge)
 		} else { // on to another account: wait anew

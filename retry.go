@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"errors"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func (l *last) error() error {
 }
 
 func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	c.maxAttempts, c.retry, c.paid = rt.policy.MaxAttempts, rt, 0
+	c.maxAttempts, c.retry, c.paid = int32(min(rt.policy.MaxAttempts, math.MaxInt32)), rt, 0
 	rt.budget.begin()
 	defer rt.budget.end()
 	var (
@@ -150,7 +151,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		case !v.retryable():
 			discard(last.resp)
 			if v.outcome == answered && rt.budget != nil {
-				rt.budget.refund(c.paid)
+				rt.budget.refund(int(c.paid))
 			}
 			return rt.final(resp, rtErr)
 		}
@@ -162,7 +163,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 		if no != nil {
 			return rt.final(last.resp, last.err)
 		}
-		c.paid += cost
+		c.paid += int32(cost)
 		if last.resp != nil {
 			letGo(last.resp)
 		}

@@ -301,10 +301,10 @@ func (s *stop) send(c *call, req *http.Request, rest string) (*http.Response, er
 	if !s.home {
 		own = s.readdress(own, rest)
 	}
-	c.endpoint, c.alias = s.endpoint, ""
+	c.to = &s.endpoint.self
 	f := s.form
 	if s.model != c.model {
-		c.alias, f = s.model, f.as(s.model)
+		c.to, f = &target{endpoint: s.endpoint, model: s.model}, f.as(s.model)
 	}
 	var kept lent
 	formed := false

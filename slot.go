@@ -136,8 +136,7 @@ func (s *slot) permits() int {
 
 // permit is one call's place in a slot.
 type permit struct {
-	slot  *slot
-	key   *apiKey
+	target
 	epoch uint64
 	trial bool
 	told  int // the limit that a 429's text told; 0: none
@@ -181,7 +180,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		}
 		return nil
 	}
-	p := &permit{slot: s, key: k, epoch: s.epoch, takenAt: now}
+	p := &permit{target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k}, epoch: s.epoch, takenAt: now}
 	if a.trial.Load() != 0 {
 		if !a.trial.CompareAndSwap(1, 2) {
 			s.worth(false)
@@ -202,7 +201,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 	if s.shared.replica != nil {
 		s.shared.used(s, n)
 	}
-	c.account, c.key, c.slot, c.ledger = a.name, k.fingerprint, s, &s.ledger
+	c.to = &p.target
 	return p
 }
 
@@ -276,11 +275,6 @@ func (s *slot) warm() {
 	s.worth(true)
 	s.mu.Unlock()
 	s.model.returned()
-}
-
-// sign returns req with the key in it.
-func (p *permit) sign(req *http.Request) *http.Request {
-	return p.slot.account.pool.auth.sign(req, p.key)
 }
 
 // response learns from a response before its place is free again, so that

@@ -126,10 +126,10 @@ func (t *tally) used(c *call, size int64, generation bool, v verdict) (s used, o
 // /responses, or of Anthropic. The first two count cached tokens in with the
 // prompt's, the last one beside it.
 type reported struct {
-	prompt, completion, total int
-	hit, miss, cached         int
-	reasoning                 int
-	read, written             int // Anthropic's
+	prompt, completion, total int32
+	hit, miss, cached         int32
+	reasoning                 int32
+	read, written             int32 // Anthropic's
 
 	hasMiss, isAnthropic bool
 }
@@ -137,10 +137,10 @@ type reported struct {
 // decode takes over what raw tells, and reports whether it tells a usage.
 func (r *reported) decode(raw []byte) bool {
 	any := false
-	count := func(dst *int, value []byte) {
+	count := func(dst *int32, value []byte) {
 		n, ok := jsonscan.Int(value)
 		if ok {
-			*dst = int(min(max(n, 0), math.MaxInt32))
+			*dst = int32(min(max(n, 0), math.MaxInt32))
 			any = any || *dst > 0
 		}
 	}
@@ -178,16 +178,18 @@ func (r *reported) decode(raw []byte) bool {
 
 // usage is the report in the one form that DeepSeek's own format has.
 func (r *reported) usage() Usage {
-	u := Usage{PromptTokens: r.prompt, CompletionTokens: r.completion, TotalTokens: r.total, ReasoningTokens: r.reasoning}
-	u.PromptCacheHitTokens = max(r.hit, r.cached)
-	switch {
+	u := Usage{
+		PromptTokens: int(r.prompt), CompletionTokens: int(r.completion), TotalTokens: int(r.total), ReasoningTokens: int(r.reasoning),
+		PromptCacheHitTokens: int(max(r.hit, r.cached)),
+	}
+	switch read, written := int(r.read), int(r.written); {
 	case r.isAnthropic:
-		u.PromptCacheHitTokens, u.PromptCacheMissTokens = r.read, r.prompt+r.written
-		u.PromptTokens += r.read + r.written
+		u.PromptCacheHitTokens, u.PromptCacheMissTokens = read, u.PromptTokens+written
+		u.PromptTokens += read + written
 	case r.hasMiss:
-		u.PromptCacheMissTokens = r.miss
+		u.PromptCacheMissTokens = int(r.miss)
 	default:
-		u.PromptCacheMissTokens = max(0, r.prompt-u.PromptCacheHitTokens)
+		u.PromptCacheMissTokens = max(0, u.PromptTokens-u.PromptCacheHitTokens)
 	}
 	u.CachedTokens = u.PromptCacheHitTokens
 	if u.TotalTokens == 0 {

@@ -213,11 +213,11 @@ func (t *Transport) below(c *config, e *endpoint, between ...Middleware) (layers
 		layers = append(layers, layer(e.breaker.do))
 	}
 	layers = append(layers, between...)
-	layers = append(layers, e.pool.Middleware())
+	layers = append(layers, layer(e.pool.do))
 	if c.rateLimit != nil {
 		layers = append(layers, layer(c.rateLimit.do))
 	}
-	return append(layers, t.meter.Middleware(), NewGuard(c.timeouts, c.keepComments))
+	return append(layers, layer(t.meter.do), NewGuard(c.timeouts, c.keepComments), layer(signing))
 }
 
 // Chain makes one middleware of several, the first being the outermost.
@@ -268,7 +268,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &CallError{Err: err}
 	}
 	defer c.leave()
-	c.endpoint = t.endpoints[0]
+	c.to = &t.endpoints[0].self
 	resp, err := t.chain.RoundTrip(own)
 	sent := c.sent()
 	t.attempts.Add(int64(sent))

@@ -9,7 +9,9 @@ package jsonscan
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"math/bits"
 )
 
 // MaxDepth is how deep arrays and objects may be nested, as in encoding/json.
@@ -38,6 +40,13 @@ func Skip(data []byte) (int, error) { return skip(data, blank(data, 0)) }
 
 // blank returns the index of the first byte from i on that is no white space.
 func blank(d []byte, i int) int {
+	if i < len(d) && d[i] > ' ' { // nearly always
+		return i
+	}
+	return skipBlank(d, i)
+}
+
+func skipBlank(d []byte, i int) int {
 	for i < len(d) {
 		switch d[i] {
 		case ' ', '\n', '\t', '\r':
@@ -64,12 +73,46 @@ func skip(d []byte, i int) (int, error) {
 	}
 }
 
+// Eight bytes at a time: the highest bit of each byte of x that is zero, and of
+// none before the first of these.
+const (
+	ones   = 0x0101010101010101
+	highs  = ones << 7
+	quotes = ones * '"'
+	slants = ones * '\\'
+)
+
+func zeros(x uint64) uint64 { return (x - ones) &^ x & highs }
+
+// shortString is how far a string is walked by eights. For more than that,
+// IndexByte is quicker, which costs more to begin.
+const shortString = 32
+
 // skipString returns the index after the string whose opening quote is at i.
 func skipString(d []byte, i int) (int, error) {
-	for from := i + 1; ; {
+	i++
+	for end := i + shortString; i < end && i+8 <= len(d); {
+		x := binary.LittleEndian.Uint64(d[i:])
+		m := zeros(x^quotes) | zeros(x^slants)
+		if m == 0 {
+			i += 8
+			continue
+		}
+		i += bits.TrailingZeros64(m) / 8
+		if d[i] == '"' {
+			return i + 1, nil
+		}
+		i += 2 // an escape
+	}
+	return skipLong(d, i)
+}
+
+// skipLong is skipString from a byte of the string on that no backslash is before.
+func skipLong(d []byte, from int) (int, error) {
+	for from < len(d) {
 		n := bytes.IndexByte(d[from:], '"')
 		if n < 0 {
-			return len(d), ErrEnd
+			break
 		}
 		quote := from + n
 		slashes := 0
@@ -81,6 +124,7 @@ func skipString(d []byte, i int) (int, error) {
 		}
 		from = quote + 1
 	}
+	return len(d), ErrEnd
 }
 
 // skipScalar returns the index after the literal or number that starts at i.
