@@ -258,10 +258,10 @@ func giveSniffer(buf *bytes.Buffer) {
 // copyTo reads a copy of a JSON body. It is false if the body is none, or can
 // be read only once.
 func (b *body) copyTo(buf *bytes.Buffer, req *http.Request) bool {
-	if b.get == nil || req.Method != http.MethodPost || req.Header.Get("Content-Encoding") != "" {
+	if b.get == nil || req.Method != http.MethodPost || header(req.Header, "Content-Encoding") != "" {
 		return false
 	}
-	if t := req.Header.Get("Content-Type"); t != "" && !strings.Contains(t, "json") {
+	if t := header(req.Header, "Content-Type"); t != "" && !strings.Contains(t, "json") {
 		return false
 	}
 	rc, err := b.get()
@@ -283,14 +283,17 @@ func (b *body) sniff(req *http.Request, c *call) {
 		return
 	}
 	var beginning beginning
-	for members := jsonscan.Members(buf.Bytes()); members.Next(); {
-		switch string(members.Key) {
-		case "model":
-			c.model = modelName(members.Value)
-		case "stream":
-			c.stream = jsonscan.IsTrue(members.Value)
-		default:
-			beginning.member(members.Key, members.Value)
+	cursor := jsonscan.NewCursor(buf.Bytes())
+	if cursor.Object() {
+		for cursor.Key() {
+			switch string(cursor.Name) {
+			case "model":
+				c.model = modelName(cursor.Value())
+			case "stream":
+				c.stream = jsonscan.IsTrue(cursor.Value())
+			default:
+				beginning.member(&cursor)
+			}
 		}
 	}
 	c.conversation = beginning.conversation()

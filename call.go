@@ -95,10 +95,7 @@ func newCall(ctx context.Context, model string, stream bool, body []byte) (conte
 // change. outer is true for the layer that the call enters by: it must call
 // leave when the call is over.
 func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error) {
-	c, ok := req.Context().(*call) // nearly always
-	if !ok {
-		c, _ = req.Context().Value(callKey{}).(*call)
-	}
+	c, _ = req.Context().Value(callKey{}).(*call)
 	if c != nil && c.entered {
 		return c, req, false, nil
 	}
@@ -270,7 +267,7 @@ func (c *call) ended(ctx context.Context, i int, resp *http.Response, err error,
 	a := &w.attempts[i]
 	a.err, a.duration, a.lost = err, took, lost
 	if resp != nil {
-		a.status, a.traceID = resp.StatusCode, resp.Header.Get("X-Ds-Trace-Id")
+		a.status, a.traceID = resp.StatusCode, header(resp.Header, "X-Ds-Trace-Id")
 	}
 	w.mu.Unlock()
 	c.watch.attempt(ctx, c, i)
@@ -512,6 +509,9 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 func layer(do func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error)) Middleware {
 	return func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
+			if c, ok := req.Context().(*call); ok && c.entered {
+				return do(next, c, req)
+			}
 			c, own, outer, err := enter(req)
 			if err != nil {
 				return nil, err

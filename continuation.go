@@ -172,7 +172,8 @@ func (k *continuation) tokens() (n int64, ok bool) {
 
 func (p *part) usage() *Usage {
 	var r reported
-	if !r.decode(p.told) {
+	told := jsonscan.NewCursor(p.told)
+	if r.decode(&told); !r.any {
 		return nil
 	}
 	u := r.usage()

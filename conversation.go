@@ -39,44 +39,59 @@ func (b *beginning) add(value []byte) { b.sum = crc32.Update(b.sum, castagnoli, 
 // member takes in a member of the request, in the shape of any of the APIs:
 // messages and user_id of chat, input and instructions of /responses, system and
 // metadata of the Anthropic format.
-func (b *beginning) member(key, value []byte) {
-	switch string(key) {
+func (b *beginning) member(c *jsonscan.Cursor) {
+	switch string(c.Name) {
 	case "system", "instructions":
-		b.content(value)
+		b.content(c.Value())
 	case "user_id": // the cache is apart for each
-		b.add(value)
+		b.add(c.Value())
 	case "metadata":
-		if id, ok := jsonscan.Get(value, "user_id"); ok {
+		if id, ok := jsonscan.Get(c.Value(), "user_id"); ok {
 			b.add(id)
 		}
 	case "messages", "input":
-		b.messages(value)
+		b.messages(c)
+	default:
+		c.Skip()
 	}
 }
 
 // messages takes in the messages up to the user's first.
-func (b *beginning) messages(value []byte) {
-	if jsonscan.IsString(value) {
-		b.add(value)
-		b.any = true
+func (b *beginning) messages(c *jsonscan.Cursor) {
+	if !c.Array() {
+		if value := c.Value(); jsonscan.IsString(value) {
+			b.add(value)
+			b.any = true
+		}
 		return
 	}
-	for e := jsonscan.Elements(value); e.Next(); {
-		users := false
-		for m := jsonscan.Members(e.Value); m.Next(); {
-			switch string(m.Key) {
-			case "role":
-				users = jsonscan.Equal(m.Value, "user")
-			case "content":
-				b.content(m.Value)
-				b.any = true
-			}
-		}
-		if users {
-			b.goesOn = e.More()
-			return
+	for found := false; c.Element(); {
+		switch {
+		case found:
+			b.goesOn = true
+			c.Skip()
+		case !c.Object():
+			c.Skip()
+		default:
+			found = b.message(c)
 		}
 	}
+}
+
+// message takes in a message and reports whether it is the user's.
+func (b *beginning) message(c *jsonscan.Cursor) (users bool) {
+	for c.Key() {
+		switch string(c.Name) {
+		case "role":
+			users = jsonscan.Equal(c.Value(), "user")
+		case "content":
+			b.content(c.Value())
+			b.any = true
+		default:
+			c.Skip()
+		}
+	}
+	return users
 }
 
 // content takes in a text, or the texts of parts. What else is in a part is
@@ -116,8 +131,11 @@ func namedConversation(ctx context.Context) uint64 {
 // conversationOf is the conversation of a whole request body.
 func conversationOf(body []byte) conversation {
 	var b beginning
-	for m := jsonscan.Members(body); m.Next(); {
-		b.member(m.Key, m.Value)
+	c := jsonscan.NewCursor(body)
+	if c.Object() {
+		for c.Key() {
+			b.member(&c)
+		}
 	}
 	return b.conversation()
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
 
 // Off peak, deepseek-flash: a hit costs 3, a miss 150, output 600 billionths a
@@ -250,7 +252,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 	m, err := NewMeter(Prices{})
 	require.NoError(t, err)
 	c, to := &call{Context: t.Context(), model: ModelFlash}, &target{slot: new(slot), model: ModelFlash}
-	usage, model := []byte(`{"prompt_tokens":306,"completion_tokens":85,"prompt_cache_hit_tokens":256}`), []byte(`"deepseek-v4-flash"`)
+	usage, model := reported{prompt: 306, completion: 85, hit: 256, any: true}, []byte(`"deepseek-v4-flash"`)
 	event := []byte(`{"model":"deepseek-flash","usage":{"input_tokens":50,"output_tokens":85,"cache_read_input_tokens":256}}`)
 	var tl tally
 	require.Zero(t, testing.AllocsPerRun(100, func() {
@@ -305,7 +307,8 @@ func FuzzReported(f *testing.F) {
 	r, _ := tariff.rate(ModelPro, time.Date(2026, 11, 23, 2, 0, 0, 0, time.UTC))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var told reported
-		if !told.decode(raw) {
+		cursor := jsonscan.NewCursor(raw)
+		if told.decode(&cursor); !told.any {
 			return
 		}
 		u := told.usage()

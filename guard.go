@@ -72,7 +72,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	}()
 	own := req.WithContext(w.attempt)
 	own.Body = bare(req)
-	if own.Header.Get("Accept-Encoding") != "" {
+	if header(own.Header, "Accept-Encoding") != "" {
 		// What is compressed cannot be watched. Without this the base may still
 		// ask for compression by itself, and then undoes it by itself.
 		own.Header = own.Header.Clone()
@@ -150,17 +150,17 @@ func (g *guard) examine(w *watched, req *http.Request, resp *http.Response) (ope
 	if resp.StatusCode/100 == 2 {
 		w.tally.accept()
 	}
-	media := strings.ToLower(resp.Header.Get("Content-Type"))
+	media := mediaType(resp.Header)
 	isJSON, isHTML := strings.Contains(media, "json"), strings.Contains(media, "html")
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols, req.Method == http.MethodHead,
 		resp.StatusCode == http.StatusNoContent, resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return g.pass(w, resp), nil
-	case resp.Header.Get("Content-Encoding") != "":
+	case header(resp.Header, "Content-Encoding") != "":
 		return g.pass(w, resp), nil
 	case resp.StatusCode >= 400:
 		return g.failed(w, req, resp)
-	case isEventStream(resp.Header), w.c.stream && !isJSON && !isHTML:
+	case isEventStreamType(media), w.c.stream && !isJSON && !isHTML:
 		return g.stream(w, req, resp)
 	case isJSON, w.c.stream, answersJSON(req.URL.Path):
 		return g.whole(w, req, resp)
@@ -257,9 +257,9 @@ func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open 
 
 // answer is what the guard wants to know of a whole body.
 type answer struct {
-	isError   bool   // an error object that came with a 2xx
-	brokenOff bool   // the server says that it did not finish
-	usage     []byte // raw
+	isError   bool // an error object that came with a 2xx
+	brokenOff bool // the server says that it did not finish
+	usage     reported
 	model     []byte // raw
 }
 
@@ -271,28 +271,35 @@ var (
 
 // readAnswer reads a body in one pass; ok is whether it is one whole JSON value.
 func readAnswer(data []byte) (ans answer, ok bool) {
-	var hasError, hasID bool
-	m := jsonscan.Members(data)
-	for m.Next() {
-		switch string(m.Key) {
-		case "id":
-			hasID = true
-		case "error":
-			hasError = !jsonscan.IsNull(m.Value)
-		case "usage":
-			ans.usage = m.Value
-		case "model":
-			ans.model = m.Value
-		case "choices":
-			ans.brokenOff = bytes.Contains(m.Value, markNoResource) || bytes.Contains(m.Value, markAborted)
-			ans.brokenOff = ans.brokenOff && brokenOff(m.Value)
-		}
-	}
-	if m.Err() != nil {
+	c := jsonscan.NewCursor(data)
+	if !c.Object() {
 		return answer{}, jsonscan.Whole(data) // an array, say
 	}
+	var hasError, hasID bool
+	for c.Key() {
+		switch string(c.Name) {
+		case "id":
+			hasID = true
+			c.Skip()
+		case "error":
+			hasError = !jsonscan.IsNull(c.Value())
+		case "usage":
+			ans.usage.decode(&c)
+		case "model":
+			ans.model = c.Value()
+		case "choices":
+			choices := c.Value()
+			ans.brokenOff = bytes.Contains(choices, markNoResource) || bytes.Contains(choices, markAborted)
+			ans.brokenOff = ans.brokenOff && brokenOff(choices)
+		default:
+			c.Skip()
+		}
+	}
+	if c.Err() != nil {
+		return answer{}, false
+	}
 	ans.isError = hasError && !hasID // a /responses object tells its error beside its id
-	return ans, len(bytes.TrimSpace(m.Rest())) == 0
+	return ans, len(bytes.TrimSpace(c.Rest())) == 0
 }
 
 // isErrorObject reports whether data is an error in place of an answer.

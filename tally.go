@@ -47,34 +47,44 @@ func (t *tally) piece(size int) {
 	t.mu.Unlock()
 }
 
-// note notes the usage that an answer tells, or an event of one. Of members
-// that are told again, the later counts. begun is for the Anthropic format's
-// message_start, which knows the prompt only.
-func (t *tally) note(c *call, usage, model []byte, begun bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.reported.decode(usage) {
+// note notes what an answer tells of its usage. begun is for the Anthropic
+// format's message_start, which knows the prompt only.
+func (t *tally) note(c *call, r reported, model []byte, begun bool) {
+	if !r.any {
 		return // none, or another format's
 	}
-	t.told, t.begun = true, begun
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reported, t.told, t.begun = r, true, begun
 	if len(model) > 0 && t.model == "" && !jsonscan.Equal(model, c.hostModel()) {
 		t.model = modelName(model)
 	}
 }
 
-// noteIn notes the usage that an object holds, and reports whether it does.
-func (t *tally) noteIn(c *call, object []byte, begun bool) bool {
-	var usage, model []byte
-	for m := jsonscan.Members(object); m.Next(); {
-		switch string(m.Key) {
-		case "usage":
-			usage = m.Value
-		case "model":
-			model = m.Value
+// noteIn notes the usage that an event holds, and reports whether it does. Of
+// what an answer tells several times, the last counts.
+func (t *tally) noteIn(c *call, object []byte, begun bool) (has bool) {
+	t.mu.Lock()
+	r := t.reported
+	t.mu.Unlock()
+	r.any = false
+	var model []byte
+	cursor := jsonscan.NewCursor(object)
+	if cursor.Object() {
+		for cursor.Key() {
+			switch string(cursor.Name) {
+			case "usage":
+				has = true
+				r.decode(&cursor)
+			case "model":
+				model = cursor.Value()
+			default:
+				cursor.Skip()
+			}
 		}
 	}
-	t.note(c, usage, model, begun)
-	return usage != nil
+	t.note(c, r, model, begun)
+	return has
 }
 
 // usage is what the answer told.
@@ -132,48 +142,64 @@ type reported struct {
 	read, written             int32 // Anthropic's
 
 	hasMiss, isAnthropic bool
+	any                  bool // what was decoded last told a number that is not 0
 }
 
-// decode takes over what raw tells, and reports whether it tells a usage.
-func (r *reported) decode(raw []byte) bool {
-	any := false
-	count := func(dst *int32, value []byte) {
-		n, ok := jsonscan.Int(value)
-		if ok {
-			*dst = int32(min(max(n, 0), math.MaxInt32))
-			any = any || *dst > 0
-		}
+// decode takes over what the value at the cursor tells.
+func (r *reported) decode(c *jsonscan.Cursor) {
+	if !c.Object() {
+		c.Skip()
+		return
 	}
-	for m := jsonscan.Members(raw); m.Next(); {
-		switch string(m.Key) {
+	for c.Key() {
+		switch string(c.Name) {
 		case "prompt_tokens", "input_tokens":
-			count(&r.prompt, m.Value)
+			r.count(&r.prompt, c)
 		case "completion_tokens", "output_tokens":
-			count(&r.completion, m.Value)
+			r.count(&r.completion, c)
 		case "total_tokens":
-			count(&r.total, m.Value)
+			r.count(&r.total, c)
 		case "prompt_cache_hit_tokens":
-			count(&r.hit, m.Value)
+			r.count(&r.hit, c)
 		case "prompt_cache_miss_tokens":
-			count(&r.miss, m.Value)
+			r.count(&r.miss, c)
 			r.hasMiss = true
 		case "prompt_tokens_details", "input_tokens_details":
-			if v, ok := jsonscan.Get(m.Value, "cached_tokens"); ok {
-				count(&r.cached, v)
-			}
+			r.detail("cached_tokens", &r.cached, c)
 		case "completion_tokens_details", "output_tokens_details":
-			if v, ok := jsonscan.Get(m.Value, "reasoning_tokens"); ok {
-				count(&r.reasoning, v)
-			}
+			r.detail("reasoning_tokens", &r.reasoning, c)
 		case "cache_read_input_tokens":
-			count(&r.read, m.Value)
+			r.count(&r.read, c)
 			r.isAnthropic = true
 		case "cache_creation_input_tokens":
-			count(&r.written, m.Value)
+			r.count(&r.written, c)
 			r.isAnthropic = true
+		default:
+			c.Skip()
 		}
 	}
-	return any
+}
+
+func (r *reported) count(to *int32, c *jsonscan.Cursor) {
+	if n, ok := c.Int(); ok {
+		*to = int32(min(max(n, 0), math.MaxInt32))
+		r.any = r.any || *to > 0
+	}
+}
+
+// detail counts one member of an object.
+func (r *reported) detail(name string, to *int32, c *jsonscan.Cursor) {
+	if !c.Object() {
+		c.Skip()
+		return
+	}
+	for c.Key() {
+		if string(c.Name) == name {
+			r.count(to, c)
+		} else {
+			c.Skip()
+		}
+	}
 }
 
 // usage is the report in the one form that DeepSeek's own format has.

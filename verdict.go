@@ -226,6 +226,11 @@ func discard(resp *http.Response) {
 	}
 }
 
-func isEventStream(h http.Header) bool {
-	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(h.Get("Content-Type"))), "text/event-stream")
+func isEventStream(h http.Header) bool { return isEventStreamType(mediaType(h)) }
+
+// mediaType is the content type in lower case.
+func mediaType(h http.Header) string {
+	return strings.ToLower(strings.TrimSpace(header(h, "Content-Type")))
 }
+
+func isEventStreamType(media string) bool { return strings.HasPrefix(media, "text/event-stream") }
