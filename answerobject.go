@@ -95,7 +95,7 @@ func present(value []byte) []byte {
 // that cannot be, it is.
 func (r *resumer) whole(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	c.wantsHalf = true
-	resp, err := next.RoundTrip(req)
+	resp, err := c.pass(next, req)
 	if err != nil || resp.StatusCode != http.StatusOK || !r.looksHalf(resp.Body) {
 		return resp, err
 	}

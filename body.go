@@ -53,39 +53,52 @@ var (
 	nopCloserWriterTo = reflect.TypeOf(io.NopCloser((*bytes.Reader)(nil)))
 )
 
-// bare returns a request's body as it is best sent. net/http sends one that it
+// bare returns the body as it is best sent with req. net/http sends one that it
 // knows to be in memory in one write with the header, and any other one after it;
 // so such a body, of which there are copies, goes without the wrapper: there is
 // nothing to be noticed, as its Close does nothing.
-func bare(req *http.Request) io.ReadCloser {
-	b, ok := req.Body.(*sentBody)
-	if !ok || req.GetBody == nil {
+func (b *body) bare(req *http.Request) io.ReadCloser {
+	if b.current == nil {
 		return req.Body
 	}
-	if t := reflect.TypeOf(b.ReadCloser); t != nopCloserWriterTo && t != nopCloser {
-		return b
+	if req.GetBody == nil {
+		return b.current
 	}
-	b.touched.Store(true)
-	return b.ReadCloser
+	if t := reflect.TypeOf(b.current.ReadCloser); t != nopCloserWriterTo && t != nopCloser {
+		return b.current
+	}
+	b.current.touched.Store(true)
+	return b.current.ReadCloser
 }
 
-// take makes req, which is ours, ready for its first attempt. A body that comes
+// isOf reports whether req has this body: nobody has put in another.
+func (b *body) isOf(req *http.Request) bool {
+	if b.current == nil {
+		return req.Body == nil || req.Body == http.NoBody
+	}
+	return req.Body == b.current
+}
+
+// take makes the request's body ready for its first attempt; what of the request
+// has to be different for that is so in the one that it returns. A body that comes
 // with GetBody is sent as it is. One without is read into memory first, so that
 // it can be sent again and so that no server's early answer can race with the
 // reading of it (https://go.dev/issue/40747); one larger than the limit is sent once.
-func (b *body) take(req *http.Request) error {
+func (b *body) take(req *http.Request) (*http.Request, error) {
+	b.get = nil
 	if req.Body == nil || req.Body == http.NoBody {
-		return nil
+		b.current = nil
+		return req, nil
 	}
 	if req.GetBody != nil {
 		b.get = req.GetBody
-		b.send(req, req.Body)
-		return nil
+		b.send(req.Body)
+		return req, nil
 	}
 	original := req.Body
 	if req.ContentLength > maxReplayBody {
-		b.send(req, original)
-		return nil
+		b.send(original)
+		return req, nil
 	}
 	var buf bytes.Buffer
 	if req.ContentLength > 0 {
@@ -94,32 +107,33 @@ func (b *body) take(req *http.Request) error {
 	n, err := buf.ReadFrom(io.LimitReader(original, maxReplayBody+1))
 	if err != nil {
 		_ = original.Close()
-		return fmt.Errorf("deepseek: reading the request body: %w", err)
+		return nil, fmt.Errorf("deepseek: reading the request body: %w", err)
 	}
 	if n > maxReplayBody {
-		b.send(req, &struct {
+		b.send(&struct {
 			io.Reader
 			io.Closer
 		}{io.MultiReader(&buf, original), original})
-		return nil
+		return req, nil
 	}
 	if err := original.Close(); err != nil {
-		return fmt.Errorf("deepseek: closing the request body: %w", err)
+		return nil, fmt.Errorf("deepseek: closing the request body: %w", err)
 	}
-	data := buf.Bytes()
-	b.get = replay(data)
 	if req.ContentLength > 0 && req.ContentLength != n { // 0 with a body means unknown
-		return fmt.Errorf("deepseek: the request body has %d bytes where Content-Length says %d", n, req.ContentLength)
+		return nil, fmt.Errorf("deepseek: the request body has %d bytes where Content-Length says %d", n, req.ContentLength)
 	}
-	req.ContentLength, req.TransferEncoding = n, nil
+	own := *req
+	own.ContentLength, own.TransferEncoding = n, nil
 	if n == 0 {
-		b.get, req.Body = nil, http.NoBody
-		return nil
+		b.current, own.Body = nil, http.NoBody
+		return &own, nil
 	}
-	req.GetBody = b.get
+	b.get = replay(buf.Bytes())
+	own.GetBody = b.get
 	rc, _ := b.get()
-	b.send(req, rc)
-	return nil
+	b.send(rc)
+	own.Body = b.current
+	return &own, nil
 }
 
 // replay hands out data as often as it is asked to.
@@ -127,11 +141,14 @@ func replay(data []byte) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 }
 
-// send makes rc the body of the first attempt.
-func (b *body) send(req *http.Request, rc io.ReadCloser) {
-	b.first.ReadCloser = rc
-	b.current = &b.first
-	req.Body = b.current
+// send makes rc the body of the attempt to come.
+func (b *body) send(rc io.ReadCloser) {
+	if b.current == nil && b.first.ReadCloser == nil {
+		b.first.ReadCloser = rc
+		b.current = &b.first
+		return
+	}
+	b.current = &sentBody{ReadCloser: rc}
 }
 
 func (b *body) replayable() bool {
@@ -140,22 +157,20 @@ func (b *body) replayable() bool {
 
 var errNotReplayable = errors.New("deepseek: the request body cannot be sent again")
 
-// rewind returns a copy of req whose body starts from the beginning.
-func (b *body) rewind(req *http.Request) (*http.Request, error) {
+// rewind has the body start from the beginning.
+func (b *body) rewind() error {
 	if b.current == nil || !b.current.touched.Load() {
-		return req, nil
+		return nil
 	}
 	if b.get == nil {
-		return nil, errNotReplayable
+		return errNotReplayable
 	}
 	rc, err := b.get()
 	if err != nil {
-		return nil, fmt.Errorf("deepseek: getting the request body again: %w", err)
+		return fmt.Errorf("deepseek: getting the request body again: %w", err)
 	}
-	b.current = &sentBody{ReadCloser: rc}
-	fresh := *req
-	fresh.Body = b.current
-	return &fresh, nil
+	b.send(rc)
+	return nil
 }
 
 // restock makes what get returns the body of req, which is ours, and of the
@@ -166,7 +181,8 @@ func (b *body) restock(req *http.Request, get func() (io.ReadCloser, error), len
 	if err != nil {
 		return fmt.Errorf("deepseek: getting the request body again: %w", err)
 	}
-	b.get, b.current = get, &sentBody{ReadCloser: rc}
+	b.get = get
+	b.send(rc)
 	req.Body, req.GetBody, req.ContentLength, req.TransferEncoding = b.current, get, length, nil
 	return nil
 }
@@ -211,9 +227,9 @@ type lent struct {
 // body is taken back.
 func (b *body) lend(req *http.Request, data []byte) (*http.Request, lent) {
 	kept := lent{b.get, b.current}
-	b.get = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	b.get = replay(data)
 	rc, _ := b.get()
-	b.current = &sentBody{ReadCloser: rc}
+	b.send(rc)
 	own := *req
 	own.Body, own.GetBody, own.ContentLength, own.TransferEncoding, own.Trailer = b.current, b.get, int64(len(data)), nil, nil
 	return &own, kept
@@ -223,9 +239,13 @@ func (b *body) lend(req *http.Request, data []byte) (*http.Request, lent) {
 // gave way to it. o is what the attempt came to: a refusal may have been sent
 // before, to an account that could not serve it.
 func (b *body) takeBack(kept lent, o outcome) {
+	if b.current == nil { // there was none in its place
+		b.get, b.current = kept.get, kept.current
+		return
+	}
 	sent := o != refused || b.current.touched.Load()
 	b.get, b.current = kept.get, kept.current
-	if sent {
+	if sent && b.current != nil {
 		_ = b.current.Close()
 	}
 }

@@ -313,9 +313,8 @@ func TestSniffFindsModelAndStream(t *testing.T) {
 		if c.encoding != "" {
 			req.Header.Set("Content-Encoding", c.encoding)
 		}
-		call, _, outer, err := enter(req)
+		call, _, err := enter(req)
 		require.NoError(t, err)
-		require.True(t, outer)
 		require.Equal(t, c.model, call.model, c.body)
 		require.Equal(t, c.stream, call.stream, c.body)
 		call.leave()
@@ -428,4 +427,64 @@ type countingConn struct {
 func (c countingConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
 	return c.Conn.Write(p)
+}
+
+// A body that somebody else's layer puts in is sent in every attempt, and tells
+// what the call is limited and guarded by. The one it was put in for is closed.
+func TestBodyPutInByAMiddleware(t *testing.T) {
+	const put = `{"model":"deepseek-v4-pro","messages":[{"role":"user","content":"Hello"}]}`
+	for name, request := range map[string]func(*http.Request) *http.Request{
+		"with GetBody": func(req *http.Request) *http.Request {
+			own := req.Clone(req.Context())
+			own.Body, own.ContentLength = io.NopCloser(strings.NewReader(put)), int64(len(put))
+			own.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(put)), nil }
+			return own
+		},
+		"to be read": func(req *http.Request) *http.Request {
+			own := req.Clone(req.Context())
+			own.Body, own.GetBody, own.ContentLength = io.NopCloser(strings.NewReader(put)), nil, -1
+			return own
+		},
+	} {
+		middleware := func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(req *http.Request) (*http.Response, error) {
+				own := request(req)
+				defer req.Body.Close()
+				return next.RoundTrip(own)
+			})
+		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := scripted(status(503), status(401), answers)
+				var ended CallEndEvent
+				tr := transportOver(t, s, WithAPIKeys("sk-1", "sk-2"), WithMiddleware(middleware), WithObserver(Observer{CallEnd: func(e CallEndEvent) { ended = e }}))
+				req, body, _ := callersRequest(t.Context(), smallRequest, true)
+				resp, err := tr.RoundTrip(req)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				require.Len(t, s.sent(), 3)
+				for _, r := range s.sent() {
+					require.Equal(t, put, r.body)
+				}
+				require.EqualValues(t, 1, body.closes.Load())
+				require.Equal(t, ModelPro, ended.Attempts[2].Model)
+			})
+		})
+		t.Run(name+", once an attempt", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := scripted(status(503), answers)
+				retry, err := NewRetry(Retry{})
+				require.NoError(t, err)
+				req, body, _ := callersRequest(t.Context(), smallRequest, true)
+				resp, err := Chain(retry, middleware, NewGuard(Timeouts{}, false))(s).RoundTrip(req)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				require.Len(t, s.sent(), 2)
+				for _, r := range s.sent() {
+					require.Equal(t, put, r.body)
+				}
+				require.EqualValues(t, 1, body.closes.Load())
+			})
+		})
+	}
 }

@@ -144,7 +144,7 @@ func (b *breaker) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 			k.done(c, t, cancelled)
 		}
 	}()
-	resp, err := next.RoundTrip(req)
+	resp, err := c.pass(next, req)
 	returned = true
 	v := judge(resp, err)
 	k.done(c, t, v.outcome)

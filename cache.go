@@ -192,7 +192,7 @@ func (k *cache) mode(c *call, req *http.Request) (cacheMode, *http.Request) {
 
 func (k *cache) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodPost || !isGeneration(req.URL.Path) {
-		return next.RoundTrip(req)
+		return c.pass(next, req)
 	}
 	mode, req := k.mode(c, req)
 	if mode != cacheBypass {
@@ -200,7 +200,7 @@ func (k *cache) do(next http.RoundTripper, c *call, req *http.Request) (*http.Re
 			return p.answer(req)
 		}
 	}
-	return next.RoundTrip(req)
+	return c.pass(next, req)
 }
 
 // passenger puts a call on the flight of its key; nil if it has none.

@@ -29,8 +29,8 @@ type call struct {
 	entered  bool
 	fellBack bool // model is not the one that was asked for
 
-	// The request that a layer has just made and nobody else knows, so that the next
-	// one may change it; mostly nil.
+	// The request that the guard has made to be sent, as long as nobody else knows it:
+	// whoever is in between may change it. Nil at all other times.
 	fresh *http.Request
 
 	// Set by the waiting room: a call that finds no room would be kept.
@@ -91,21 +91,22 @@ func newCall(ctx context.Context, model string, stream bool, body []byte) (conte
 	return c, c
 }
 
-// enter returns the call that req belongs to and a request of our own to
-// change. outer is true for the layer that the call enters by: it must call
-// leave when the call is over.
-func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error) {
-	c, _ = req.Context().Value(callKey{}).(*call)
-	if c != nil && c.entered {
-		return c, req, false, nil
-	}
-	if c == nil {
+// callOf is the call that a request belongs to; nil if there is none yet.
+func callOf(req *http.Request) *call {
+	c, _ := req.Context().Value(callKey{}).(*call)
+	return c
+}
+
+// enter begins the call that req is. What has to be different in the request is
+// so in own; both are the same otherwise, and not to be changed. The one who calls
+// it must call leave when the call is over.
+func enter(req *http.Request) (c *call, own *http.Request, err error) {
+	if c = callOf(req); c == nil {
 		c = &call{Context: req.Context()}
 	}
 	c.entered = true
-	own = req.WithContext(c)
-	if err := c.body.take(own); err != nil {
-		return nil, nil, false, err
+	if own, err = c.body.take(req); err != nil {
+		return nil, nil, err
 	}
 	if !c.known {
 		c.body.sniff(own, c)
@@ -113,7 +114,38 @@ func enter(req *http.Request) (c *call, own *http.Request, outer bool, err error
 	if named := namedConversation(c.Context); named != 0 {
 		c.conversation.key = named
 	}
-	return c, own, true, nil
+	return c, own, nil
+}
+
+// pass hands a request on to the next layer. Among ours it goes with the record
+// beside it, and is not copied; anybody else gets one of their own that has the
+// record as its context and the body of the attempt to come.
+func (c *call) pass(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+	if s, ok := next.(*stage); ok {
+		return s.do(s.next, c, req)
+	}
+	if req == c.fresh {
+		c.fresh = nil
+	} else if known := callOf(req) == c; !known || !c.body.isOf(req) {
+		var ctx context.Context = c
+		if known {
+			ctx = req.Context()
+		}
+		req = req.WithContext(ctx)
+		if c.body.current != nil {
+			req.Body = c.body.current
+		}
+	}
+	return next.RoundTrip(req)
+}
+
+// context is what an attempt with req goes by: its request's context, if that
+// knows of the call.
+func (c *call) context(req *http.Request) context.Context {
+	if callOf(req) == c {
+		return req.Context()
+	}
+	return c
 }
 
 // leave closes the caller's body if nothing below has.
@@ -229,9 +261,8 @@ func (c *call) unpay() {
 	}
 }
 
-// again returns a fresh request for the next attempt. The last one is not
-// reused: its transport may still be reading from it.
-func (c *call) again(req *http.Request) (*http.Request, error) { return c.body.rewind(req) }
+// again makes the body ready for the next attempt.
+func (c *call) again() error { return c.body.rewind() }
 
 // began notes that an attempt is being sent and returns its place in the trail.
 // abort ends it, should another attempt of the call answer first.
@@ -474,7 +505,7 @@ func through(next http.RoundTripper, req *http.Request, c *call, f finisher) (*h
 			f.finish(c, verdict{outcome: cancelled})
 		}
 	}()
-	resp, err := next.RoundTrip(req)
+	resp, err := c.pass(next, req)
 	returned = true
 	if err != nil {
 		f.finish(c, judge(nil, err))
@@ -499,27 +530,43 @@ func atEnd(c *call, resp *http.Response, f finisher) {
 // Middleware wraps a transport in a layer.
 type Middleware func(http.RoundTripper) http.RoundTripper
 
-// roundTripper is a layer's method as an http.RoundTripper.
-type roundTripper func(*http.Request) (*http.Response, error)
+// stage is a layer in its place: what it does with a call, and what comes next.
+type stage struct {
+	do   func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error)
+	next http.RoundTripper
+}
 
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-// layer turns what a layer does with a call into a Middleware: it finds or
-// starts the call and, where it is the outermost layer, ends it.
+// layer turns what a layer does with a call into a Middleware.
 func layer(do func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error)) Middleware {
-	return func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(req *http.Request) (*http.Response, error) {
-			if c, ok := req.Context().(*call); ok && c.entered {
-				return do(next, c, req)
-			}
-			c, own, outer, err := enter(req)
-			if err != nil {
-				return nil, err
-			}
-			if outer {
-				defer c.leave()
-			}
-			return do(next, c, own)
-		})
+	return func(next http.RoundTripper) http.RoundTripper { return &stage{do, next} }
+}
+
+// RoundTrip takes in a request from somebody else: it begins a call and ends it,
+// or goes on with one that has passed through somebody else's layer.
+func (s *stage) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := callOf(req)
+	if c == nil || !c.entered {
+		c, own, err := enter(req)
+		if err != nil {
+			return nil, err
+		}
+		defer c.leave()
+		return s.do(s.next, c, own)
 	}
+	if c.body.isOf(req) {
+		return s.do(s.next, c, req)
+	}
+	// That layer has put in another body, which is to be sent as often as it takes,
+	// but is unknown to the layers above it.
+	kept := lent{c.body.get, c.body.current}
+	own, err := c.body.take(req)
+	if err != nil {
+		c.body.get, c.body.current = kept.get, kept.current
+		return nil, err
+	}
+	c.body.sniff(own, c)
+	resp, err := s.do(s.next, c, own)
+	c.body.abandon()
+	c.body.takeBack(kept, judge(resp, err).outcome)
+	return resp, err
 }

@@ -318,7 +318,7 @@ func (k *continuation) noPrefix() bool { return !k.by.policy.AnyHost && !k.call.
 // it waits: there is half an answer to lose.
 func (k *continuation) roundTrip(req *http.Request) (*http.Response, error) {
 	for tries := 0; ; tries++ {
-		resp, err := k.next.RoundTrip(req)
+		resp, err := k.call.pass(k.next, req)
 		var open *CircuitOpenError
 		var none *NoAccountError
 		var retryIn time.Duration
@@ -338,7 +338,7 @@ func (k *continuation) roundTrip(req *http.Request) (*http.Response, error) {
 			}
 			return nil, err
 		}
-		if req, err = k.call.again(req); err != nil {
+		if err := k.call.again(); err != nil {
 			return nil, err
 		}
 	}

@@ -63,7 +63,7 @@ func TestConversationOfTheContextComesFirst(t *testing.T) {
 	key := func(ctx context.Context) uint64 {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, testURL, strings.NewReader(smallRequest))
 		require.NoError(t, err)
-		c, _, _, err := enter(req)
+		c, _, err := enter(req)
 		require.NoError(t, err)
 		return c.conversation.key
 	}

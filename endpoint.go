@@ -115,16 +115,15 @@ func (a Auth) header(req *http.Request, k *apiKey) http.Header {
 // signing is the layer that puts in the key that the pool has chosen. It is the
 // last one but for the caller's own, so that no other ever sees a key.
 func signing(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	if c.to == nil || c.to.key == nil {
-		return next.RoundTrip(req)
+	if c.to != nil && c.to.key != nil {
+		auth := c.to.slot.account.pool.auth
+		if req == c.fresh {
+			req.Header = auth.header(req, c.to.key)
+		} else {
+			req = auth.sign(req, c.to.key)
+		}
 	}
-	auth := c.to.slot.account.pool.auth
-	if c.fresh != req {
-		return next.RoundTrip(auth.sign(req, c.to.key))
-	}
-	c.fresh = nil
-	req.Header = auth.header(req, c.to.key)
-	return next.RoundTrip(req)
+	return c.pass(next, req)
 }
 
 // rejects is what hosts are known to answer with a 400 or 422 for. Azure's

@@ -56,18 +56,17 @@ func (f *fallback) do(next http.RoundTripper, c *call, req *http.Request) (*http
 	if c.model == "" {
 		others = nil
 	}
-	resp, err := next.RoundTrip(req)
+	resp, err := c.pass(next, req)
 	asked := c.model
 	for _, model := range others {
 		v := judge(resp, err)
 		if !v.mayFallBack() {
 			break
 		}
-		own, err2 := c.again(req)
-		if err2 != nil {
+		if c.again() != nil {
 			break
 		}
-		own, kept, formed, err2 := c.body.form(own, form{model: model})
+		own, kept, formed, err2 := c.body.form(req, form{model: model})
 		if err2 != nil {
 			break
 		}
@@ -78,7 +77,7 @@ func (f *fallback) do(next http.RoundTripper, c *call, req *http.Request) (*http
 			letGo(resp)
 		}
 		c.watch.fallback(c, asked, v)
-		other, err2 := next.RoundTrip(own)
+		other, err2 := c.pass(next, own)
 		outcome := judge(other, err2).outcome
 		if formed {
 			c.body.takeBack(kept, outcome)

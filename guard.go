@@ -57,7 +57,7 @@ type watched struct {
 }
 
 func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *http.Response, err error) {
-	ctx, cancel := context.WithCancelCause(req.Context())
+	ctx, cancel := context.WithCancelCause(c.context(req))
 	w := &watched{c: c}
 	w.begin(&g.limits, c.tempo, cancel)
 	c.counting(&w.tally)
@@ -71,7 +71,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 		}
 	}()
 	own := req.WithContext(w.attempt)
-	own.Body = bare(req)
+	own.Body = c.body.bare(req)
 	if header(own.Header, "Accept-Encoding") != "" {
 		// What is compressed cannot be watched. Without this the base may still
 		// ask for compression by itself, and then undoes it by itself.
@@ -79,7 +79,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 		own.Header.Del("Accept-Encoding")
 	}
 	c.fresh = own
-	resp, err = next.RoundTrip(own)
+	resp, err = c.pass(next, own)
 	if err != nil {
 		err = w.cause(err)
 	} else {

@@ -121,7 +121,7 @@ func (h *hedger) do(next http.RoundTripper, c *call, req *http.Request) (*http.R
 	// What names no model is no question to a model, and may not be safe to send
 	// twice: an upload, say.
 	if c.model == "" || c.body.get == nil {
-		return next.RoundTrip(req)
+		return c.pass(next, req)
 	}
 	p := h.lateness(c)
 	r := &race{hedger: h, lateness: p, late: time.Duration(p.late.Load()), next: next, c: c, req: req}
@@ -133,12 +133,11 @@ func (h *hedger) do(next http.RoundTripper, c *call, req *http.Request) (*http.R
 	case r.done != nil && (o == unauthorized || o == broke || o == forbidden) && c.mayTryAgain():
 		// As long as there was a hedge the pool could not go on to other accounts.
 		// Now it can.
-		fresh, againErr := c.again(req)
-		if againErr != nil {
+		if c.again() != nil {
 			return resp, err
 		}
 		c.used.Add(1)
-		other, otherErr := next.RoundTrip(fresh)
+		other, otherErr := c.pass(next, req)
 		if judge(other, otherErr).outcome == refused {
 			return resp, err
 		}
@@ -160,7 +159,7 @@ func (r *race) run() (*http.Response, error) {
 			r.abandon()
 		}
 	}()
-	resp, err := r.next.RoundTrip(r.req)
+	resp, err := c.pass(r.next, r.req)
 	returned = true
 	return r.finish(resp, err)
 }

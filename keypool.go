@@ -172,7 +172,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 				return last, nil
 			}
 			c.used.Add(1)
-			if req, err = c.again(req); err != nil {
+			if err := c.again(); err != nil {
 				permit.finish(c, verdict{outcome: cancelled})
 				return last, nil
 			}

@@ -115,7 +115,7 @@ func (l *rateLimit) do(next http.RoundTripper, c *call, req *http.Request) (*htt
 		return nil, &noRoom{lane: &l.lane, seq: seq, what: l.describe, look: now.Add(in), sure: true}
 	}
 	l.lane.admitted(c)
-	return next.RoundTrip(req)
+	return c.pass(next, req)
 }
 
 // take takes a token, or says how long it is until there is one.

@@ -196,7 +196,7 @@ type watchers []Observer
 
 func (w watchers) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	if len(w) == 0 {
-		return next.RoundTrip(req)
+		return c.pass(next, req)
 	}
 	outermost := c.watch == nil
 	c.watch = append(c.watch, w...)
@@ -222,7 +222,7 @@ func (w watchers) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 			o.finish(c, verdict{outcome: cancelled})
 		}
 	}()
-	resp, err := next.RoundTrip(req)
+	resp, err := c.pass(next, req)
 	returned = true
 	o.event.FirstData = time.Since(o.began)
 	if err != nil {

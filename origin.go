@@ -41,7 +41,7 @@ func newOrigin(u *url.URL) origin { return origin{scheme: u.Scheme, host: u.Host
 // originLock lets some origins through.
 type originLock []origin
 
-func (l originLock) do(next http.RoundTripper, _ *call, req *http.Request) (*http.Response, error) {
+func (l originLock) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	if _, err := l.find(req.URL); err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (l originLock) do(next http.RoundTripper, _ *call, req *http.Request) (*htt
 		fresh.Host = ""
 		req = &fresh
 	}
-	return next.RoundTrip(req)
+	return c.pass(next, req)
 }
 
 // originsOf are the origins of endpoints.

@@ -112,7 +112,7 @@ func (q *waitingRoom) longest(now time.Time) (most time.Duration) {
 
 func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	if c.of != nil { // a hedge is sent now or not at all
-		return next.RoundTrip(req)
+		return c.pass(next, req)
 	}
 	if c.ticket == 0 { // its place if it must wait, now or after a 429
 		c.ticket = q.tickets.Add(1)
@@ -120,7 +120,7 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	var waited time.Duration
 	for {
 		c.canWait = q.length.Load() < int64(q.policy.Load().MaxLength)
-		resp, err := next.RoundTrip(req)
+		resp, err := c.pass(next, req)
 		full, ok := err.(*noRoom)
 		if !ok && err != nil && q.policy.Load().Outages {
 			full = outage(err)
@@ -148,7 +148,7 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 			return nil, full.outage
 		}
 		// It may have been sent already, to an account that could not serve it.
-		if req, err = c.again(req); err != nil {
+		if err := c.again(); err != nil {
 			return nil, err
 		}
 	}

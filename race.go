@@ -172,10 +172,9 @@ func (r *race) send(second *call) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := r.req.WithContext(second)
-	second.body.send(req, body)
+	second.body.send(body)
 	defer second.leave()
-	resp, err := r.next.RoundTrip(req)
+	resp, err := second.pass(r.next, r.req)
 	r.mu.Lock()
 	lost := r.winner != nil && r.winner != second
 	r.mu.Unlock()

@@ -264,7 +264,8 @@ func TestRaceIsDecidedAroundTheHedge(t *testing.T) {
 	s := scripted(streamReply(wholeStream))
 	c := &call{Context: t.Context()}
 	own := chatRequest(c, true)
-	require.NoError(t, c.body.take(own))
+	own, err := c.body.take(own)
+	require.NoError(t, err)
 	r := &race{c: c, req: own, winner: c, next: s}
 	c.race = r
 	second := c.hedge()

@@ -130,7 +130,7 @@ func (r *resumer) ending(finish []byte) (verdict, error) {
 
 func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	if c.body.get == nil || req.Method != http.MethodPost || !isChatPath(req.URL.Path) || req.Header.Get("Content-Encoding") != "" {
-		return next.RoundTrip(req)
+		return c.pass(next, req)
 	}
 	if !c.stream {
 		return r.whole(next, c, req)
@@ -140,7 +140,7 @@ func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 		s.tempo.begin(&r.policy, r.habits.get(c.model, func(string) *habit { return new(habit) }))
 		c.tempo = &s.tempo
 	}
-	resp, err := next.RoundTrip(req)
+	resp, err := c.pass(next, req)
 	if err == nil && resp.StatusCode == http.StatusOK {
 		s.begin(resp)
 	}

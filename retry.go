@@ -137,7 +137,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 	)
 	for waits := 0; ; waits++ {
 		c.used.Add(1)
-		resp, rtErr := next.RoundTrip(req)
+		resp, rtErr := c.pass(next, req)
 		v := judge(resp, rtErr)
 		switch {
 		case v.outcome == refused && last.any():
@@ -172,7 +172,7 @@ func (rt *retrier) do(next http.RoundTripper, c *call, req *http.Request) (*http
 			return nil, &interrupted{err: err, last: last.error()}
 		}
 		c.waited += wait
-		if req, err = c.again(req); err != nil {
+		if err = c.again(); err != nil {
 			return rt.final(last.resp, last.err)
 		}
 	}

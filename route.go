@@ -294,10 +294,10 @@ func draw(stops []stop, conversation uint64) {
 
 // send sends a call to the endpoint, in the form that it wants it in.
 func (s *stop) send(c *call, req *http.Request, rest string) (*http.Response, error) {
-	own, err := c.again(req) // if it was sent before
-	if err != nil {
+	if err := c.again(); err != nil { // if it was sent before
 		return nil, err
 	}
+	own := req
 	if !s.home {
 		own = s.readdress(own, rest)
 	}
@@ -309,12 +309,13 @@ func (s *stop) send(c *call, req *http.Request, rest string) (*http.Response, er
 	var kept lent
 	formed := false
 	if c.model != "" && f.changes() {
+		var err error
 		if own, kept, formed, err = c.body.form(own, f); err != nil {
 			return nil, err
 		}
 	}
 	start := time.Now()
-	resp, err := s.below.RoundTrip(own)
+	resp, err := c.pass(s.below, own)
 	v := judge(resp, err)
 	if formed {
 		c.body.takeBack(kept, v.outcome)

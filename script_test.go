@@ -14,6 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// roundTripper is a function as an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 // script is a base that answers each request by its next step; the last step
 // answers all further ones. It reads and closes the request's body, as
 // http.Transport does, and keeps count of what it handed out.

@@ -262,14 +262,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.WithContext(req.Context())
 		req.Header = http.Header{}
 	}
-	c, own, _, err := enter(separate(req))
+	c, own, err := enter(separate(req))
 	if err != nil {
 		t.failed.Add(1)
 		return nil, &CallError{Err: err}
 	}
 	defer c.leave()
 	c.to = &t.endpoints[0].self
-	resp, err := t.chain.RoundTrip(own)
+	resp, err := c.pass(t.chain, own)
 	sent := c.sent()
 	t.attempts.Add(int64(sent))
 	if err != nil {
