@@ -199,7 +199,11 @@ func (w watchers) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 		return c.pass(next, req)
 	}
 	outermost := c.watch == nil
-	c.watch = append(c.watch, w...)
+	if outermost {
+		c.watch = slices.Clip(w)
+	} else {
+		c.watch = append(c.watch, w...)
+	}
 	began := time.Now()
 	start := CallStartEvent{Context: c.Context, Method: req.Method, Path: req.URL.Path, Model: c.model, Stream: c.stream}
 	if outermost { // below, attempts may be using it already

@@ -24,7 +24,6 @@ import (
 )
 
 func main() {
-	growHeap()
 	ctx, end := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
