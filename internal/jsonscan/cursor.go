@@ -61,6 +61,9 @@ func (c *Cursor) enter(bracket byte) bool {
 
 // Key goes to the next member's value, and out of the object if there is none.
 func (c *Cursor) Key() bool {
+	if c.nearKey() {
+		return true
+	}
 	i, ok := c.following('}')
 	if !ok {
 		return false
@@ -70,6 +73,25 @@ func (c *Cursor) Key() bool {
 		return c.fail(err)
 	}
 	c.Name, c.pos = c.data[i+1:key-1:key-1], value
+	return true
+}
+
+// nearKey is Key where there is another member and not a blank before it.
+func (c *Cursor) nearKey() bool {
+	d, i := c.data, c.pos
+	if !c.open && i < len(d) && d[i] == ',' {
+		i++
+	} else if !c.open {
+		return false
+	}
+	if i >= len(d) || d[i] != '"' {
+		return false
+	}
+	key, value, err := skipKey(d, i)
+	if err != nil {
+		return false
+	}
+	c.Name, c.pos, c.open = d[i+1:key-1:key-1], value, false
 	return true
 }
 

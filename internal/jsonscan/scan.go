@@ -297,6 +297,9 @@ func skipKey(d []byte, i int) (key, value int, err error) {
 	if key, err = skipString(d, i); err != nil {
 		return key, key, err
 	}
+	if key+1 < len(d) && d[key] == ':' && d[key+1] > ' ' { // nearly always
+		return key, key + 1, nil
+	}
 	if i = blank(d, key); i >= len(d) {
 		return key, i, ErrEnd
 	}
