@@ -49,7 +49,7 @@ func (c *Client) Transport() *Transport { return c.transport }
 // A request that continues an assistant message, or has strict tools, goes to
 // DeepSeek's beta address by itself.
 func (c *Client) Chat(ctx context.Context, req *ChatRequest) (*ChatResponse, error) {
-	body, err := c.chatBody(req, false)
+	body, err := validBody(c, req, false)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (c *Client) Chat(ctx context.Context, req *ChatRequest) (*ChatResponse, err
 // returns when the answer has begun. The caller must range over
 // [ChatStream.Chunks] or call [ChatStream.Close].
 func (c *Client) ChatStream(ctx context.Context, req *ChatRequest) (*ChatStream, error) {
-	body, err := c.chatBody(req, true)
+	body, err := validBody(c, req, true)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,12 @@ func (c *Client) ChatStream(ctx context.Context, req *ChatRequest) (*ChatStream,
 	return &ChatStream{events: events}, nil
 }
 
-func (c *Client) chatBody(req *ChatRequest, stream bool) ([]byte, error) {
+// validBody is the body of a request, once it has been looked at.
+func validBody[R any, P interface {
+	*R
+	validate(stream, official bool) error
+	body(stream bool) ([]byte, error)
+}](c *Client, req P, stream bool) ([]byte, error) {
 	if req == nil {
 		return nil, &RequestError{Field: "request", Reason: "is nil"}
 	}

@@ -188,7 +188,7 @@ const completionsPath = "/beta/completions"
 // Complete fills in the middle: it returns the text between the request's prompt
 // and suffix. Its errors are those of [Client.Chat].
 func (c *Client) Complete(ctx context.Context, req *CompletionRequest) (*CompletionResponse, error) {
-	body, err := c.completionBody(req, false)
+	body, err := validBody(c, req, false)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (c *Client) Complete(ctx context.Context, req *CompletionRequest) (*Complet
 // CompleteStream is [Client.Complete] with the answer streamed as it is written.
 // The caller must range over [CompletionStream.Chunks] or call Close.
 func (c *Client) CompleteStream(ctx context.Context, req *CompletionRequest) (*CompletionStream, error) {
-	body, err := c.completionBody(req, true)
+	body, err := validBody(c, req, true)
 	if err != nil {
 		return nil, err
 	}
@@ -216,18 +216,6 @@ func (c *Client) CompleteStream(ctx context.Context, req *CompletionRequest) (*C
 		return nil, err
 	}
 	return &CompletionStream{events: events}, nil
-}
-
-func (c *Client) completionBody(req *CompletionRequest, stream bool) ([]byte, error) {
-	if req == nil {
-		return nil, &RequestError{Field: "request", Reason: "is nil"}
-	}
-	if c.transport.validate {
-		if err := req.validate(stream, c.official); err != nil {
-			return nil, err
-		}
-	}
-	return req.body(stream)
 }
 
 // asChat is the completion in the shape that a TruncatedError carries.

@@ -89,15 +89,8 @@ func (a *ask) anthropic(c *config, body []byte) *apiError {
 		}
 	}
 	if in.Tools != nil {
-		for i, raw := range *in.Tools {
-			var t struct {
-				Name *string `json:"name"`
-			}
-			if e := unmarshal(body, raw, fmt.Sprintf("tools[%d]", i), &t); e != nil {
-				return e
-			}
-			a.tools = append(a.tools, or(t.Name, ""))
-			a.toolText = append(a.toolText, raw...)
+		if e := a.namedTools(body, *in.Tools); e != nil {
+			return e
 		}
 	}
 	if t := in.ToolChoice; t != nil && len(a.tools) > 0 {

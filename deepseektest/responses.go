@@ -62,15 +62,8 @@ func (a *ask) responses(c *config, body []byte) *apiError {
 		return e
 	}
 	if in.Tools != nil {
-		for i, raw := range *in.Tools {
-			var t struct {
-				Name *string `json:"name"`
-			}
-			if e := unmarshal(body, raw, fmt.Sprintf("tools[%d]", i), &t); e != nil {
-				return e
-			}
-			a.tools = append(a.tools, or(t.Name, ""))
-			a.toolText = append(a.toolText, raw...)
+		if e := a.namedTools(body, *in.Tools); e != nil {
+			return e
 		}
 	}
 	if in.Text != nil && in.Text.Format != nil {
@@ -374,4 +367,20 @@ func (e *responsesEncoder) outputItem(b []byte, i int, kind pieceKind, tool int,
 	b = append(b, `,"arguments":`...)
 	b = appendString(b, text)
 	return append(b, '}')
+}
+
+// namedTools reads tools that have their name at the top, as those of /responses
+// and of the Anthropic format do.
+func (a *ask) namedTools(body []byte, tools []json.RawMessage) *apiError {
+	for i, raw := range tools {
+		var t struct {
+			Name *string `json:"name"`
+		}
+		if e := unmarshal(body, raw, fmt.Sprintf("tools[%d]", i), &t); e != nil {
+			return e
+		}
+		a.tools = append(a.tools, or(t.Name, ""))
+		a.toolText = append(a.toolText, raw...)
+	}
+	return nil
 }
