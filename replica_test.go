@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 func TestSharingIsChecked(t *testing.T) {
@@ -89,7 +91,7 @@ func TestSharingCostsNoAllocation(t *testing.T) {
 	require.NoError(t, err)
 	defer r.Close()
 	alone, shared := costs(), costs(WithSharedState(r))
-	if !RaceEnabled {
+	if !racedetector.On {
 		require.InDelta(t, alone, shared, 0.5)
 	}
 }
