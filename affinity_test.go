@@ -100,10 +100,15 @@ func TestAffinityMovesOffAFullAccountAndStays(t *testing.T) {
 // One beginning that all share: its account is not filled up while the others
 // have nothing to do.
 func TestAffinityDoesNotDrownAnAccount(t *testing.T) {
-	m := poolOf(t, nil, 4, 20)
+	spreads(t, poolOf(t, nil, 4, 20), conversing)
+}
+
+// spreads demands that calls which begin alike fill four accounts of 20 evenly.
+func spreads(t *testing.T, m *modelPool, alike func(testing.TB, uint64) *call) {
+	t.Helper()
 	perAccount := map[*slot]int{}
 	for range 60 {
-		p, err := m.acquire(conversing(t, 1), 0, nil)
+		p, err := m.acquire(alike(t, 1), 0, nil)
 		require.NoError(t, err)
 		perAccount[p.slot]++
 	}
@@ -305,16 +310,7 @@ func TestSharedBeginningIsSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := poolOf(t, nil, 4, 20)
 		learnPace(m)
-		perAccount := map[*slot]int{}
-		for range 60 {
-			p, err := m.acquire(gone(t, 1), 0, nil)
-			require.NoError(t, err)
-			perAccount[p.slot]++
-		}
-		require.Len(t, perAccount, 4)
-		for s, n := range perAccount {
-			require.LessOrEqual(t, n, 18, s.account.name)
-		}
+		spreads(t, m, gone)
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // whole is an answer that is no stream.
@@ -162,7 +164,7 @@ func TestWholeAnswerCostsNothing(t *testing.T) {
 		return next.RoundTrip(req)
 	})
 	without, with := measure(outer), measure(outer, m)
-	if !RaceEnabled { // which allocates at random
+	if !racedetector.On { // which allocates at random
 		require.Equal(t, without, with)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // callersBody counts what is done to the body that a caller gave.
@@ -210,7 +212,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestBodyOverLimitIsSentOnce(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || racedetector.On {
 		t.Skip("moves 100 MB")
 	}
 	for _, length := range []int64{-1, maxReplayBody + 1} {

@@ -415,13 +415,7 @@ func TestBreakerTellsABrokenConnectionFromAnOutage(t *testing.T) {
 		base := &heldBase{}
 		rt, k := newTestBreaker(t, Breaker{MinRequests: 1000}, base)
 		call := func() { go func() { _ = do(t.Context(), rt, "x") }() }
-		for range 10 {
-			call()
-			synctest.Wait()
-			time.Sleep(time.Second)
-			base.release(nil)
-			synctest.Wait()
-		}
+		base.answersEachSecond(call)
 		times(100, call)
 		synctest.Wait()
 		times(100, func() { base.release(errors.New("reset")) })
@@ -435,19 +429,24 @@ func TestBreakerTellsABrokenConnectionFromAnOutage(t *testing.T) {
 	})
 }
 
+// answersEachSecond makes ten calls, one after the other.
+func (b *heldBase) answersEachSecond(call func()) {
+	for range 10 {
+		call()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		b.release(nil)
+		synctest.Wait()
+	}
+}
+
 // Calls that hang while nothing succeeds open it as soon as there are enough.
 func TestBreakerOpensOnHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &heldBase{}
 		rt, k := newTestBreaker(t, Breaker{MinRequests: 1000}, base)
 		call := func() { go func() { _ = do(t.Context(), rt, "x") }() }
-		for range 10 {
-			call()
-			synctest.Wait()
-			time.Sleep(time.Second)
-			base.release(nil)
-			synctest.Wait()
-		}
+		base.answersEachSecond(call)
 		times(100, call)
 		time.Sleep(10 * time.Second)
 		times(19, func() { base.release(errors.New("timeout")) })

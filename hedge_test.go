@@ -17,6 +17,7 @@ import (
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // usual is how long the first token of the server takes, lateAfter when that has
@@ -436,6 +437,7 @@ func TestHedgeNeedsAnotherAccount(t *testing.T) {
 
 // With others waiting, room is theirs.
 func TestHedgeTakesNoRoomFromWaitingCalls(t *testing.T) {
+	length := racedetector.Less(time.Minute, 20*time.Second)
 	for _, global := range []bool{false, true} {
 		t.Run(map[bool]string{false: "of accounts", true: "global"}[global], func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -458,13 +460,13 @@ func TestHedgeTakesNoRoomFromWaitingCalls(t *testing.T) {
 				var wg sync.WaitGroup
 				for range 20 {
 					wg.Go(func() {
-						for time.Since(x.start) < time.Minute {
+						for time.Since(x.start) < length {
 							_, err := x.call(t.Context(), "Hi")
 							require.NoError(t, err)
 						}
 					})
 				}
-				time.Sleep(time.Minute - time.Millisecond)
+				time.Sleep(length - time.Millisecond)
 				require.Positive(t, x.tr.Stats().Waiting)
 				require.Zero(t, x.tr.Stats().Hedges)
 				wg.Wait()
@@ -573,9 +575,10 @@ func TestHedgeEndsWithAPanicOfTheFirstAttempt(t *testing.T) {
 // forgotten, what counts as late would be ever less.
 func TestHedgesTeachNothingWrong(t *testing.T) {
 	inBoth(t, func(t *testing.T, stream bool) {
-		for every, want := range map[int]struct{ min, max int64 }{
-			50: {38, 42}, // 2 % are late: they are hedged
-			5:  {0, 40},  // 20 % are: that is usual here, and after a while nothing is late
+		calls := racedetector.Less(2000, 1000)
+		for every, want := range map[int]struct{ min, max int }{
+			50: {calls/50 - 2, calls/50 + 2}, // 2 % are late: they are hedged
+			5:  {0, 40},                      // 20 % are: that is usual here, and after a while nothing is late
 		} {
 			x := newHedged(t, 3, stream)
 			n := 0
@@ -587,9 +590,9 @@ func TestHedgesTeachNothingWrong(t *testing.T) {
 				re := slowly(3 * usual)
 				return &re
 			})
-			x.calm(2000)
-			got := x.tr.Stats().Hedges
-			t.Logf("%d hedges of 2,000 calls, one in %d late", got, every)
+			x.calm(calls)
+			got := int(x.tr.Stats().Hedges)
+			t.Logf("%d hedges of %d calls, one in %d late", got, calls, every)
 			require.GreaterOrEqual(t, got, want.min)
 			require.LessOrEqual(t, got, want.max)
 		}

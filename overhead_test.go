@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // noopBase answers at once, as little as a server can.
@@ -56,7 +58,7 @@ func TestOverheadAllocations(t *testing.T) {
 		require.NoError(t, err)
 		ours := testing.AllocsPerRun(2000, func() { post(t, client, DefaultBaseURL) })
 		t.Logf("%d keys: %.0f allocations, bare %.0f", keys, ours, bare)
-		if !RaceEnabled {
+		if !racedetector.On {
 			require.LessOrEqual(t, ours-bare, 15.0, "%d keys", keys)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // cable leads from one replica to the shared state, and can be cut, hang, or
@@ -340,7 +341,7 @@ func TestPermitsFollowTheWork(t *testing.T) {
 		require.InDelta(t, 30, late.slot().Permits, 1)
 		require.InDelta(t, 30, busy.slot().Permits, 1)
 		require.InDelta(t, 59, f.inFlight.Load(), 4)
-		require.LessOrEqual(t, f.refused.Load()-refused, int64(3), "what was learned need not be learned again")
+		require.LessOrEqual(t, f.refused.Load()-refused, int64(8), "what was learned need not be learned again") // which costs 12 at least
 
 		late.kill()
 		late.callers.Wait()
@@ -482,7 +483,7 @@ func TestSharedStateThatMakesNoSense(t *testing.T) {
 					}
 				})
 				m.work(30)
-				time.Sleep(20 * time.Second)
+				time.Sleep(racedetector.Less(20*time.Second, 8*time.Second))
 				require.Equal(t, int64(30), m.inFlight.Load())
 				require.Positive(t, m.sharing().Failures)
 				require.Error(t, m.sharing().Err)

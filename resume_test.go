@@ -18,6 +18,7 @@ import (
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // cutter is a network that breaks responses: of the n-th only cuts[n] bytes come.
@@ -174,11 +175,7 @@ func TestCutStreamReadsAsUncutAtEveryByte(t *testing.T) {
 				prompt := int(want.usage["prompt_tokens"].(float64))
 				completion := int(want.usage["completion_tokens"].(float64))
 				finish := bytes.LastIndex(uncut, []byte("\n\ndata: [DONE]")) // it may end there
-				step := 1
-				if deepseek.RaceEnabled { // that makes each take ten times as long
-					step = 11
-				}
-				for n := 0; n < len(uncut); n += step {
+				for n := 0; n < len(uncut); n += racedetector.Less(1, 11) {
 					net.cut(n)
 					got := hear(t, get())
 					require.Equal(t, want.text, got.text, "cut at %d", n)

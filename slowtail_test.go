@@ -12,11 +12,13 @@ import (
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // Three of a hundred requests take ten times as long as the others, on whatever
 // account. What hedging makes of that, and at what price.
 func TestHedgingShortensASlowTail(t *testing.T) {
+	calls := racedetector.Less(4000, 1000)
 	inBoth(t, func(t *testing.T, stream bool) {
 		run := func(opts ...deepseek.Option) (p50, p99 time.Duration, perCall float64) {
 			x := prepareHedged(t, 4, stream)
@@ -36,7 +38,6 @@ func TestHedgingShortensASlowTail(t *testing.T) {
 				deepseek.WithAccounts(x.accounts...), deepseek.WithBaseURL(x.srv.URL), deepseek.WithTransport(x.base))...)
 			require.NoError(t, err)
 			x.client = client
-			const calls = 4000
 			took := make([]time.Duration, 0, calls)
 			var wg sync.WaitGroup
 			for range 20 {
@@ -62,6 +63,6 @@ func TestHedgingShortensASlowTail(t *testing.T) {
 		h50, h99, hedgedPerCall := run(deepseek.WithHedging(deepseek.Hedging{}))
 		t.Logf("median %s, hedged %s; p99 %s, hedged %s; attempts a call %.3f, hedged %.3f", p50, h50, p99, h99, perCall, hedgedPerCall)
 		require.Less(t, h99, p99/2)
-		require.LessOrEqual(t, hedgedPerCall, 1.05+10.0/4000)
+		require.LessOrEqual(t, hedgedPerCall, 1.05+10/float64(calls))
 	})
 }

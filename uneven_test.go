@@ -11,6 +11,7 @@ import (
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // Accounts with limits of 2, 8 and 32 that nobody knows: within seconds all are
@@ -49,6 +50,7 @@ func fillEvenly(t *testing.T, told bool, strategy deepseek.Strategy) {
 		srv.Close()
 	})
 
+	length := racedetector.Less(time.Minute, 20*time.Second)
 	used := map[string]float64{}
 	samples := 0.0
 	stop := make(chan struct{})
@@ -68,11 +70,11 @@ func fillEvenly(t *testing.T, told bool, strategy deepseek.Strategy) {
 		}
 	})
 	go func() {
-		time.Sleep(time.Minute)
+		time.Sleep(length)
 		close(stop)
 	}()
 	crowd := &crowd{callers: 200, stream: true, deadline: 5 * time.Minute}
-	crowd.run(client, srv.URL, time.Minute)
+	crowd.run(client, srv.URL, length)
 	sampler.Wait()
 
 	refused := 0

@@ -2,14 +2,12 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"github.com/seawall-go/deepseek/conformance"
 	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
+	"github.com/seawall-go/deepseek/internal/safebuffer"
 )
 
 // bench is a gateway in a bubble, between a client and a fake DeepSeek.
@@ -130,22 +129,7 @@ func (b *bench) cancelAfter(d time.Duration) context.Context {
 }
 
 // logs keeps what is logged.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+type logs struct{ safebuffer.Buffer }
 
 // lines returns the lines of this message.
 func (l *logs) lines(t testing.TB, msg string) (list []map[string]any) {

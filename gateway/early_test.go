@@ -14,6 +14,7 @@ import (
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/gateway"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // A server that answers before it has read the request, on a busy machine, has
@@ -22,7 +23,7 @@ import (
 // (https://go.dev/issue/40747). Here none is.
 func TestEarlyAnswers(t *testing.T) {
 	calls := 10_000
-	if testing.Short() || raced {
+	if testing.Short() || racedetector.On {
 		calls = 1000
 	}
 	answer := []byte(strings.Repeat(`data: {"choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}`+"\n\n", 20) +

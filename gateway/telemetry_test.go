@@ -61,35 +61,36 @@ func (d *told) sums(t testing.TB) map[string]float64 {
 	}
 	for _, scope := range data.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			switch points := m.Data.(type) {
+			put := func(set attribute.Set, value float64) { put(m.Name, set, value) }
+			switch d := m.Data.(type) {
 			case metricdata.Sum[int64]:
-				for _, p := range points.DataPoints {
-					put(m.Name, p.Attributes, float64(p.Value))
-				}
+				values(d.DataPoints, put)
 			case metricdata.Sum[float64]:
-				for _, p := range points.DataPoints {
-					put(m.Name, p.Attributes, p.Value)
-				}
+				values(d.DataPoints, put)
 			case metricdata.Gauge[int64]:
-				for _, p := range points.DataPoints {
-					put(m.Name, p.Attributes, float64(p.Value))
-				}
+				values(d.DataPoints, put)
 			case metricdata.Gauge[float64]:
-				for _, p := range points.DataPoints {
-					put(m.Name, p.Attributes, p.Value)
-				}
+				values(d.DataPoints, put)
 			case metricdata.Histogram[int64]:
-				for _, p := range points.DataPoints {
-					put(m.Name, p.Attributes, float64(p.Count))
-				}
+				counts(d.DataPoints, put)
 			case metricdata.Histogram[float64]:
-				for _, p := range points.DataPoints {
-					put(m.Name, p.Attributes, float64(p.Count))
-				}
+				counts(d.DataPoints, put)
 			}
 		}
 	}
 	return all
+}
+
+func values[N int64 | float64](points []metricdata.DataPoint[N], put func(attribute.Set, float64)) {
+	for _, p := range points {
+		put(p.Attributes, float64(p.Value))
+	}
+}
+
+func counts[N int64 | float64](points []metricdata.HistogramDataPoint[N], put func(attribute.Set, float64)) {
+	for _, p := range points {
+		put(p.Attributes, float64(p.Count))
+	}
 }
 
 const (

@@ -15,6 +15,7 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/seawall-go/deepseek"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 	"github.com/seawall-go/deepseek/otel"
 )
 
@@ -118,7 +119,7 @@ func TestAllocations(t *testing.T) {
 	for i, most := range []float64{0, 6, 14, 36} {
 		on := testing.AllocsPerRun(500, func() { all[i].ask(t) })
 		t.Logf("%s: %.0f more allocations than %.0f", all[i].name, on-off, off)
-		if !raced {
+		if !racedetector.On {
 			require.LessOrEqual(t, on-off, most, all[i].name)
 		}
 	}

@@ -54,34 +54,7 @@ func (v *inventory) take(s *stand) {
 	require.NoError(s, s.reader.Collect(context.Background(), &data))
 	for _, scope := range data.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			kind := ""
-			put := func(k string, set attribute.Set) { kind = k; note(v.metrics, m.Name, set.ToSlice()) }
-			switch d := m.Data.(type) {
-			case metricdata.Sum[int64]:
-				for _, p := range d.DataPoints {
-					put("counter", p.Attributes)
-				}
-			case metricdata.Sum[float64]:
-				for _, p := range d.DataPoints {
-					put("counter", p.Attributes)
-				}
-			case metricdata.Gauge[int64]:
-				for _, p := range d.DataPoints {
-					put("gauge", p.Attributes)
-				}
-			case metricdata.Gauge[float64]:
-				for _, p := range d.DataPoints {
-					put("gauge", p.Attributes)
-				}
-			case metricdata.Histogram[int64]:
-				for _, p := range d.DataPoints {
-					put("histogram", p.Attributes)
-				}
-			case metricdata.Histogram[float64]:
-				for _, p := range d.DataPoints {
-					put("histogram", p.Attributes)
-				}
-			}
+			kind := eachPoint(s, m, func(set attribute.Set, _ float64, _ uint64) { note(v.metrics, m.Name, set.ToSlice()) })
 			if m.Unit != "" {
 				kind += ", " + m.Unit
 			}

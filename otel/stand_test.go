@@ -136,34 +136,9 @@ func collect(t testing.TB, reader *sdkmetric.ManualReader) map[string][]point {
 	for _, scope := range data.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			points := all[m.Name]
-			switch d := m.Data.(type) {
-			case metricdata.Sum[int64]:
-				for _, p := range d.DataPoints {
-					points = append(points, point{line(p.Attributes), float64(p.Value), 0})
-				}
-			case metricdata.Sum[float64]:
-				for _, p := range d.DataPoints {
-					points = append(points, point{line(p.Attributes), p.Value, 0})
-				}
-			case metricdata.Gauge[int64]:
-				for _, p := range d.DataPoints {
-					points = append(points, point{line(p.Attributes), float64(p.Value), 0})
-				}
-			case metricdata.Gauge[float64]:
-				for _, p := range d.DataPoints {
-					points = append(points, point{line(p.Attributes), p.Value, 0})
-				}
-			case metricdata.Histogram[int64]:
-				for _, p := range d.DataPoints {
-					points = append(points, point{line(p.Attributes), float64(p.Sum), p.Count})
-				}
-			case metricdata.Histogram[float64]:
-				for _, p := range d.DataPoints {
-					points = append(points, point{line(p.Attributes), p.Sum, p.Count})
-				}
-			default:
-				t.Fatalf("%s is a %T", m.Name, d)
-			}
+			eachPoint(t, m, func(set attribute.Set, value float64, count uint64) {
+				points = append(points, point{line(set), value, count})
+			})
 			slices.SortFunc(points, func(a, b point) int { return strings.Compare(a.attrs, b.attrs) })
 			all[m.Name] = points
 		}

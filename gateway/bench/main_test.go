@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 func TestMain(m *testing.M) {
@@ -31,6 +34,9 @@ func linux(t *testing.T) {
 
 func TestCost(t *testing.T) {
 	linux(t)
+	if racedetector.On {
+		t.Skip("what it measures is another program")
+	}
 	var out strings.Builder
 	err := cost(t.Context(), costSettings{rounds: 1, phase: 300 * time.Millisecond, open: 20}, &out)
 	require.NoError(t, err, out.String())
@@ -38,6 +44,25 @@ func TestCost(t *testing.T) {
 		require.Contains(t, out.String(), "\n"+name+" ")
 	}
 	require.NotContains(t, out.String(), "NaN")
+}
+
+// The load by itself, before the upstream server alone.
+func TestLoad(t *testing.T) {
+	srv := httptest.NewServer(newUpstream())
+	defer srv.Close()
+	address := strings.TrimPrefix(srv.URL, "http://")
+	for kind, least := range map[string]int{whole: 8, stream: 8 * chunks} {
+		got := load(t.Context(), address, kind, 8, 50*time.Millisecond)
+		require.NoError(t, got.err)
+		require.Zero(t, got.broken)
+		require.GreaterOrEqual(t, got.n, least, kind)
+	}
+	open, err := openStreams(address, 8)
+	require.NoError(t, err)
+	require.Len(t, open, 8)
+	for _, c := range open {
+		c.close()
+	}
 }
 
 // The soak of ten minutes, for some seconds.

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
 	"github.com/seawall-go/deepseek/internal/memnet"
+	"github.com/seawall-go/deepseek/internal/safebuffer"
 )
 
 // bubble is a server in a bubble, where time is no matter of luck: what a
@@ -29,7 +28,7 @@ type bubble struct {
 	net    *memnet.Listener
 	client *http.Client
 	url    string
-	logs   safeBuffer
+	logs   safebuffer.Buffer
 	end    context.CancelFunc // as SIGTERM does
 	ended  chan error
 }
@@ -75,22 +74,4 @@ func (b *bubble) dial() net.Conn {
 	b.Cleanup(func() { _ = conn.Close() })
 	require.NoError(b, conn.SetDeadline(time.Now().Add(time.Minute)))
 	return conn
-}
-
-// safeBuffer is a buffer that many may write to.
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

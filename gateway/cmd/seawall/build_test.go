@@ -9,12 +9,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // The binary follows from the source alone: built in two places, it is the same
 // to the byte, and it needs no library of the system.
 func TestBuildIsReproducible(t *testing.T) {
-	if testing.Short() || raced {
+	if testing.Short() || racedetector.On {
 		t.Skip("it builds twice")
 	}
 	t.Parallel()

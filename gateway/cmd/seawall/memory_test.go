@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-go/deepseek/deepseektest"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // mostMemory is how much resident memory an open stream may take, both
@@ -20,7 +21,7 @@ const mostMemory = 70 << 10
 
 func TestMemoryOfStreams(t *testing.T) {
 	const streams = 1000
-	if raced {
+	if racedetector.On {
 		t.Skip("the race detector takes much more")
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {

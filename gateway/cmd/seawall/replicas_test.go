@@ -20,6 +20,7 @@ import (
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
+	"github.com/seawall-go/deepseek/internal/watermark"
 )
 
 // redisServer starts a redis-server of the test's own, which keeps nothing. It
@@ -54,8 +55,8 @@ func redisServer(t *testing.T) (string, *exec.Cmd) {
 // refused or not.
 type crowded struct {
 	*deepseektest.Server
-	url            string
-	inFlight, most atomic.Int64
+	watermark.Mark
+	url string
 }
 
 func newCrowded(t *testing.T, limit int) *crowded {
@@ -64,13 +65,7 @@ func newCrowded(t *testing.T, limit int) *crowded {
 		deepseektest.WithPace(deepseektest.Pace{FirstToken: 150 * time.Millisecond, Jitter: 0.3}),
 		deepseektest.WithoutRecords(),
 	)}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := u.inFlight.Add(1)
-		defer u.inFlight.Add(-1)
-		for most := u.most.Load(); n > most && !u.most.CompareAndSwap(most, n); most = u.most.Load() {
-		}
-		u.ServeHTTP(w, r)
-	}))
+	srv := httptest.NewServer(u.Around(u.Server))
 	u.url = srv.URL
 	t.Cleanup(func() {
 		srv.Close()
@@ -81,9 +76,9 @@ func newCrowded(t *testing.T, limit int) *crowded {
 
 // over returns the most that were in flight at once during a time.
 func (u *crowded) over(d time.Duration) int64 {
-	u.most.Store(u.inFlight.Load())
+	u.Since()
 	time.Sleep(d)
-	return u.most.Load()
+	return u.Since()
 }
 
 // customers are callers of one gateway.
@@ -144,7 +139,7 @@ func TestReplicas(t *testing.T) {
 	for range 3 {
 		add()
 	}
-	eventually(t, "60 are found", func() bool { return u.inFlight.Load() >= 55 && u.inFlight.Load() <= 63 })
+	eventually(t, "60 are found", func() bool { return u.Now() >= 55 && u.Now() <= 63 })
 	eventually(t, "and kept", func() bool { return u.over(lease/2) <= 63 })
 	u.SetLimit("main", deepseek.ModelFlash, 15)
 	eventually(t, "15 are found", func() bool { return u.over(lease/2) <= 18 })
@@ -162,7 +157,7 @@ func TestReplicas(t *testing.T) {
 	time.Sleep(lease + lease/2)
 	sum := int64(0)
 	for range 50 {
-		sum += u.inFlight.Load()
+		sum += u.Now()
 		time.Sleep(10 * time.Millisecond)
 	}
 	require.Greater(t, sum/50, int64(11), "its permits are used by the others")

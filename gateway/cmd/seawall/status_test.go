@@ -21,6 +21,7 @@ import (
 
 	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
+	"github.com/seawall-go/deepseek/internal/racedetector"
 )
 
 // demo starts the demo and waits until it tells where it is.
@@ -121,6 +122,14 @@ func (b *browser) legible() {
 
 // The tests with a browser are not run beside others: it takes all that there is of
 // a small machine.
+
+// ofThePage is said by tests of what the page does by itself. What serves it is gone
+// through by TestStatusPage, which is enough for the race detector.
+func ofThePage(t *testing.T) {
+	if racedetector.On {
+		t.Skip("it is of the page alone")
+	}
+}
 
 // The page of the demo, as a visitor finds it: alive, and to be worked with.
 func TestStatusPage(t *testing.T) {
@@ -230,6 +239,7 @@ func TestStatusPage(t *testing.T) {
 // While the gateway is away the page says so, and how old its figures are; when it
 // is back, so is the page.
 func TestStatusPageReconnects(t *testing.T) {
+	ofThePage(t)
 	b := newBrowser(t)
 	srv := fake(t)
 	config := "status: {listen: '127.0.0.1:" + freePort(t) + "'}\n"
@@ -273,6 +283,7 @@ func TestStatusPageReconnects(t *testing.T) {
 // Whatever names there are, they are text; and the key that the page is locked
 // with is asked for once.
 func TestStatusPageShowsText(t *testing.T) {
+	ofThePage(t)
 	b := newBrowser(t)
 	srv := fake(t)
 	key := gateway.NewKey()
@@ -314,6 +325,7 @@ models: {known: '`+evil+long+`'}
 // A thousand accounts are no burden: the first are shown, all on demand, and each
 // can be found.
 func TestStatusPageOfAThousandAccounts(t *testing.T) {
+	ofThePage(t)
 	b := newBrowser(t)
 	srv := fake(t)
 	keys := t.TempDir()

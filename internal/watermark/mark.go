@@ -1,0 +1,29 @@
+// Package watermark tells how many requests a server of a test has in flight, and
+// had at the most.
+package watermark
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// Mark is what one handler has in flight: what it has not answered to the end yet,
+// refused or not. The zero value is ready; it is safe for concurrent use.
+type Mark struct{ now, most atomic.Int64 }
+
+// Around returns h with its requests counted.
+func (m *Mark) Around(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := m.now.Add(1)
+		defer m.now.Add(-1)
+		for most := m.most.Load(); n > most && !m.most.CompareAndSwap(most, n); most = m.most.Load() {
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Now is how many are in flight.
+func (m *Mark) Now() int64 { return m.now.Load() }
+
+// Since is the most that were at once since it was last asked for.
+func (m *Mark) Since() int64 { return m.most.Swap(m.now.Load()) }

@@ -1,6 +1,0 @@
-//go:build race
-
-package otel_test
-
-// The race detector allocates on its own account.
-const raced = true

@@ -1,5 +1,0 @@
-//go:build !race
-
-package deepseek
-
-const RaceEnabled = false

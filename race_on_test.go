@@ -1,6 +1,0 @@
-//go:build race
-
-package deepseek
-
-// RaceEnabled: the race detector allocates by itself, and takes ten times as long.
-const RaceEnabled = true
