@@ -60,6 +60,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	rate      NewRateLimit  requests a second
 	meter     NewMeter      what an attempt costs
 	guard     NewGuard      stalls, cuts, and what counts as an answer
+	          (Pool)        puts the key in, so that no layer above ever sees it
 	…         WithAttemptMiddleware, the caller's own layers around an attempt
 	base      WithTransport an *http.Transport of our own, or the caller's
 
@@ -67,7 +68,8 @@ Below the waiting room no layer waits. One that has no room says so, the call
 goes back up holding nothing, waits in line, and on its turn comes down again,
 asking the breaker anew. What an attempt came to is judged in one place
 (verdict.go), and retry, breaker and pool all go by that verdict. What must
-travel with a call is in one record in its context (call.go). A permit is held
+travel with a call is in one record (call.go): it goes beside the request among
+these layers, and as the request's context through the caller's own. A permit is held
 from sending to the response's end, and given back exactly once: at the last
 byte, [DONE], a read error, Close, or the end of the context.
 
