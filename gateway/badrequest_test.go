@@ -211,6 +211,7 @@ func TestSmuggling(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/chat/completions", []byte(chatBody))
 	f.Add("GET", "/models/../user/balance", []byte(nil))
+	f.Add("GET", "/models/..0", []byte(nil)) // a name like others
 	f.Add("POST", "/anthropic/v1/messages?x=%2e", []byte(`{"mod\u0065l":1}`))
 	f.Fuzz(func(t *testing.T, method, target string, body []byte) {
 		gateway.CheckRequest(t, method, target, body)
