@@ -487,7 +487,9 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 			break
 		}
 		if p := s.take(c, requestBytes, now); p != nil {
-			c.letIn()
+			if c.baton != nil && !c.baton.beyond {
+				c.letIn()
+			}
 			switch {
 			case first == nil:
 				return p, nil

@@ -27,6 +27,9 @@ type lane struct {
 	// unsteady says that how quickly the line has moved tells nothing of how it
 	// will. Set before use.
 	unsteady bool
+	// beyond says that a call has been let in elsewhere before it comes here, and
+	// keeps this lane's baton meanwhile. Set before use.
+	beyond bool
 
 	mu      sync.Mutex
 	line    []*waiter // by ticket
@@ -42,6 +45,41 @@ type waiter struct {
 	ticket uint64
 	ready  chan struct{}
 	by     atomic.Pointer[lane] // which lane woke it; nobody, if it has given up
+
+	news chan struct{} // there is something in left
+	mu   sync.Mutex
+	left []heirloom // guarded by mu
+}
+
+func newWaiter(ticket uint64) *waiter {
+	return &waiter{ticket: ticket, ready: make(chan struct{}), news: make(chan struct{}, 1)}
+}
+
+// heirloom is when a lane is worth looking at again, as one knew that was before
+// the waiter in it, and has left.
+type heirloom struct {
+	lane *lane
+	look time.Time
+}
+
+// inherit gives the waiter what one before it knew.
+func (w *waiter) inherit(h heirloom) {
+	w.mu.Lock()
+	w.left = append(w.left, h)
+	w.mu.Unlock()
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
+}
+
+// inherited returns what there is, once.
+func (w *waiter) inherited() []heirloom {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.left
+	w.left = nil
+	return all
 }
 
 // nobody is the lane of waiters that no lane may wake any more.
@@ -230,8 +268,9 @@ func (l *lane) find(ticket uint64) int {
 	return i
 }
 
-// leave takes a waiter that this lane did not wake out of the line.
-func (l *lane) leave(w *waiter) {
+// leave takes a waiter that this lane did not wake out of the line. look is when
+// it would have looked again; who comes after it may not know.
+func (l *lane) leave(w *waiter, look time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := l.find(w.ticket); i < len(l.line) && l.line[i].ticket == w.ticket; i++ {
@@ -241,6 +280,9 @@ func (l *lane) leave(w *waiter) {
 		}
 	}
 	l.busy.Store(l.trying || len(l.line) > 0)
+	if len(l.line) > 0 && !look.IsZero() {
+		l.line[0].inherit(heirloom{l, look})
+	}
 }
 
 // join puts the call in every line that full names, first in the one whose
@@ -275,7 +317,7 @@ func (w *waiter) leave(full *noRoom) *lane {
 	by := w.by.Load()
 	for r := full; r != nil; r = r.also {
 		if r.lane != by {
-			r.lane.leave(w)
+			r.lane.leave(w, r.look)
 		}
 	}
 	if by == nobody {

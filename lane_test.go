@@ -307,6 +307,39 @@ func TestRateLimitPacesAndWaits(t *testing.T) {
 	})
 }
 
+// Below a pool that has room for all: calls that wait for the rate are not sent
+// round in circles by one another, and stay in order.
+func TestRateLimitBelowAPoolWaitsWithoutTrying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		tries := 0
+		room, err := newWaitingRoom(Queue{})
+		require.NoError(t, err)
+		pool, err := NewPool(nil, Account{Name: "a", Keys: []string{"k"}})
+		require.NoError(t, err)
+		r, err := newRateLimit(2, 3)
+		require.NoError(t, err)
+		var mu sync.Mutex
+		rt := Chain(layer(room.do), pool.Middleware(), layer(func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+			mu.Lock()
+			tries++
+			mu.Unlock()
+			return r.do(next, c, req)
+		}))(base)
+		for i := range 9 {
+			go func() { _ = do(t.Context(), rt, fmt.Sprint(i)) }()
+			synctest.Wait()
+		}
+		time.Sleep(3100 * time.Millisecond)
+		require.Equal(t, []string{"/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7", "/8"}, base.seen())
+		require.LessOrEqual(t, tries, 3*9)
+		for range 9 {
+			base.release(nil)
+		}
+		synctest.Wait()
+	})
+}
+
 func TestRateLimitRefusesHopelessDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room, err := newWaitingRoom(Queue{})
@@ -347,6 +380,46 @@ func TestLongestWait(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, tr.Stats().LongestWait)
 		base.release(nil)
+		calls.Wait()
+	})
+}
+
+// Who waited behind one that knew when its account comes back, and that gave up,
+// is not forgotten there.
+func TestTheNextInLineLooksWhenTheFirstHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent++
+			time.Sleep(time.Second)
+			if sent == 1 {
+				return status(403)(req)
+			}
+			return answers(req)
+		})
+		tr, err := NewTransport(WithBaseURL("http://localhost"), WithTransport(base), WithoutRetry(),
+			WithAccounts(Account{Name: "a", Keys: []string{"k"}, MaxConcurrency: 1}))
+		require.NoError(t, err)
+		ctx, giveUp := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		call := func(ctx context.Context) (err error) {
+			resp, err := tr.RoundTrip(postAt(ctx, "http://localhost/chat/completions", smallRequest))
+			if err == nil {
+				_, err = readBody(resp)
+			}
+			return err
+		}
+		calls.Go(func() { _ = call(t.Context()) })
+		synctest.Wait()
+		calls.Go(func() { _ = call(ctx) })
+		synctest.Wait()
+		start := time.Now()
+		calls.Go(func() {
+			require.NoError(t, call(t.Context()))
+			require.LessOrEqual(t, time.Since(start), 35*time.Second)
+		})
+		time.Sleep(5 * time.Second)
+		giveUp()
 		calls.Wait()
 	})
 }

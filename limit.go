@@ -89,6 +89,7 @@ func newRateLimit(perSecond float64, burst int) (*rateLimit, error) {
 		return nil, badConfig("RateLimit.Burst", burst, "must be at least 1")
 	}
 	return &rateLimit{
+		lane:   lane{beyond: true},
 		tokens: rate.NewLimiter(rate.Limit(perSecond), burst),
 		every:  time.Duration(float64(time.Second) / perSecond),
 	}, nil

@@ -174,7 +174,7 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		return refuse(0, retryIn, "queue full ("+strconv.Itoa(policy.MaxLength)+" calls waiting)")
 	}
 	defer q.length.Add(-1)
-	w := &waiter{ticket: c.ticket, ready: make(chan struct{})}
+	w := newWaiter(c.ticket)
 	q.came(w, start.Add(-before))
 	defer q.left(w)
 	guess := w.join(full, baton, start)
@@ -206,6 +206,11 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		case <-ctx.Done():
 			leave()
 			return time.Since(start), gaveUp(ctx)
+		case <-w.news:
+			full.inherit(w.inherited())
+			now := time.Now()
+			full.lookAgain(now)
+			timer.Reset(full.nextLook(now, end).Sub(now))
 		case <-timer.C:
 			now := time.Now()
 			if !now.Before(end) {
@@ -257,6 +262,17 @@ func (e *noRoom) nextLook(now, end time.Time) time.Time {
 		}
 	}
 	return end
+}
+
+// inherit takes in what others knew of the lanes.
+func (e *noRoom) inherit(left []heirloom) {
+	for _, h := range left {
+		for r := e; r != nil; r = r.also {
+			if r.lane == h.lane && (r.look.IsZero() || h.look.Before(r.look)) {
+				r.look = h.look
+			}
+		}
+	}
 }
 
 // lookAgain has the lanes tried again whose time has come.

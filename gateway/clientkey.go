@@ -58,7 +58,10 @@ func (r roster) find(key string) *client {
 	if c == nil {
 		return nil
 	}
-	for _, hash := range c.digests {
+	c.mu.Lock()
+	digests := c.digests // replaced, never changed
+	c.mu.Unlock()
+	for _, hash := range digests {
 		if subtle.ConstantTimeCompare(hash[:], d[:]) == 1 {
 			return c
 		}
