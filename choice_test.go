@@ -92,7 +92,7 @@ func TestLeastLoadedLeavesASlowAccountTheRest(t *testing.T) {
 				require.ErrorIs(t, err, ErrQueueFull, "the others will be free long before it has answered")
 				require.Zero(t, used["slow"], "%v", used)
 				for i := range uint64(1000) { // unless many wait for them
-					m.lane.join(newWaiter(i + 1), 0, false)
+					m.lane.join(newWaiter(i+1), 0, false)
 				}
 				m.lane.trying = true
 				c.baton = &m.lane
