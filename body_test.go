@@ -460,11 +460,13 @@ func TestBodyPutInByAMiddleware(t *testing.T) {
 				s := scripted(status(503), status(401), answers)
 				var ended CallEndEvent
 				tr := transportOver(t, s, WithAPIKeys("sk-1", "sk-2"), WithMiddleware(middleware), WithObserver(Observer{CallEnd: func(e CallEndEvent) { ended = e }}))
-				req, body, _ := callersRequest(t.Context(), smallRequest, true)
+				ctx := ContextWithConversation(t.Context(), "c-1")
+				req, body, _ := callersRequest(ctx, smallRequest, true)
 				resp, err := tr.RoundTrip(req)
 				require.NoError(t, err)
 				require.NoError(t, resp.Body.Close())
 				require.Len(t, s.sent(), 3)
+				require.Equal(t, namedConversation(ctx), callOf(s.sent()[2].req).conversation.key)
 				for _, r := range s.sent() {
 					require.Equal(t, put, r.body)
 				}

@@ -111,10 +111,15 @@ func enter(req *http.Request) (c *call, own *http.Request, err error) {
 	if !c.known {
 		c.body.sniff(own, c)
 	}
+	c.name()
+	return c, own, nil
+}
+
+// name has the conversation that the context names come before the body's.
+func (c *call) name() {
 	if named := namedConversation(c.Context); named != 0 {
 		c.conversation.key = named
 	}
-	return c, own, nil
 }
 
 // pass hands a request on to the next layer. Among ours it goes with the record
@@ -565,6 +570,7 @@ func (s *stage) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	c.body.sniff(own, c)
+	c.name()
 	resp, err := s.do(s.next, c, own)
 	c.body.abandon()
 	c.body.takeBack(kept, judge(resp, err).outcome)
