@@ -84,7 +84,7 @@ func TestAffinityMovesOffAFullAccountAndStays(t *testing.T) {
 	}
 	require.NotEmpty(t, held)
 	for first.inFlight.Load() < 2 { // fill it
-		p := first.take(conversing(t, 99), 0, held[0].takenAt)
+		p := first.take(conversing(t, 99), 0, time.Now())
 		held = append(held, p)
 	}
 	second := answersOf(t, m, conversing(t, 1))
@@ -206,7 +206,7 @@ func filled(t testing.TB, s *slot, but int) (free func()) {
 func learnPace(m *modelPool) {
 	for _, s := range m.bench.Load().slots {
 		for range 10 {
-			s.speed.answered(0, time.Second, ordinaryAnswer, time.Now())
+			s.speed.answered(0, time.Second, ordinaryAnswer, clock())
 			m.pace.answered(s.speed.delay())
 		}
 	}

@@ -53,6 +53,11 @@ var (
 	nopCloserWriterTo = reflect.TypeOf(io.NopCloser((*bytes.Reader)(nil)))
 )
 
+func isNopCloser(rc io.ReadCloser) bool {
+	t := reflect.TypeOf(rc)
+	return t == nopCloserWriterTo || t == nopCloser
+}
+
 // bare returns the body as it is best sent with req. net/http sends one that it
 // knows to be in memory in one write with the header, and any other one after it;
 // so such a body, of which there are copies, goes without the wrapper: there is
@@ -64,7 +69,7 @@ func (b *body) bare(req *http.Request) io.ReadCloser {
 	if req.GetBody == nil {
 		return b.current
 	}
-	if t := reflect.TypeOf(b.current.ReadCloser); t != nopCloserWriterTo && t != nopCloser {
+	if !isNopCloser(b.current.ReadCloser) {
 		return b.current
 	}
 	b.current.touched.Store(true)
@@ -284,6 +289,9 @@ func (b *body) copyTo(buf *bytes.Buffer, req *http.Request) bool {
 	if t := header(req.Header, "Content-Type"); t != "" && !strings.Contains(t, "json") {
 		return false
 	}
+	if b.current != nil && !b.current.touched.Load() && peek(buf, b.current.ReadCloser) {
+		return true
+	}
 	rc, err := b.get()
 	if err != nil {
 		return false
@@ -291,6 +299,35 @@ func (b *body) copyTo(buf *bytes.Buffer, req *http.Request) bool {
 	defer rc.Close()
 	_, err = buf.ReadFrom(rc)
 	return err == nil
+}
+
+// peek copies what is to be read of rc, if that is one of those in memory that
+// [http.NewRequest] knows, and leaves it as it is.
+func peek(buf *bytes.Buffer, rc io.ReadCloser) bool {
+	if !isNopCloser(rc) {
+		return false
+	}
+	switch r := reflect.ValueOf(rc).Field(0).Interface().(type) {
+	case *bytes.Reader:
+		return peekAt(buf, r, r.Size(), r.Len())
+	case *strings.Reader:
+		return peekAt(buf, r, r.Size(), r.Len())
+	case *bytes.Buffer:
+		buf.Write(r.Bytes())
+		return true
+	}
+	return false
+}
+
+// peekAt copies the last of r, which has size bytes.
+func peekAt(buf *bytes.Buffer, r io.ReaderAt, size int64, last int) bool {
+	buf.Grow(last)
+	data := buf.AvailableBuffer()[:last]
+	if n, _ := r.ReadAt(data, size-int64(last)); n != last {
+		return false
+	}
+	buf.Write(data)
+	return true
 }
 
 // sniff finds what the call's record tells of a body, in a copy of it: the model

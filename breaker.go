@@ -171,7 +171,7 @@ const windowSlots = 10
 
 // sample counts one part of the window.
 type sample struct {
-	part       int64 // which part since the epoch
+	part       int64 // which part of the program's time
 	ok, failed int
 }
 
@@ -179,15 +179,15 @@ type sample struct {
 type ticket struct {
 	generation uint64
 	number     uint64
-	at         time.Time
+	at         moment
 }
 
 // row is the failures that have come one after the other. A success of a call
 // that was let in before them tells nothing of what came afterwards.
 type row struct {
 	failures int
-	since    time.Time // of the first
-	last     time.Time
+	since    moment // of the first
+	last     moment
 	from     uint64 // how many calls had been let in by the first
 	later    int    // failures of calls that were let in afterwards
 }
@@ -204,15 +204,15 @@ type circuit struct {
 	generation uint64       // changes with the state
 	slots      []sample
 	row        row
-	letIn      uint64      // calls so far
-	takes      smooth      // nanoseconds from letting in to success
-	succeeded  time.Time   // last
-	opened     int         // times in a row
-	until      time.Time   // end of being open
-	probes     []time.Time // when the probes on their way were let through
-	proven     int         // successes since half-open
-	onTheWay   int         // let in while recovering and not yet judged
-	window     int         // how many may be
+	letIn      uint64    // calls so far
+	takes      smooth    // nanoseconds from letting in to success
+	succeeded  moment    // last
+	opened     int       // times in a row
+	until      time.Time // end of being open
+	probes     []moment  // when the probes on their way were let through
+	proven     int       // successes since half-open
+	onTheWay   int       // let in while recovering and not yet judged
+	window     int       // how many may be
 }
 
 // windowClosed is the recovery window at which the circuit counts as healthy.
@@ -224,29 +224,29 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 	var change *BreakerEvent
 	t, err := func() (ticket, error) {
 		defer k.mu.Unlock()
-		p, now := k.breaker.policy, time.Now()
+		p, now := &k.breaker.policy, clock()
 		if c.of != nil && k.state != "" && k.state != BreakerClosed {
-			return ticket{}, k.openError(seq, now, 0) // what is let through now is for calls that have nothing else
+			return ticket{}, k.openError(seq, 0) // what is let through now is for calls that have nothing else
 		}
 		switch k.state {
 		case BreakerOpen:
-			if in := k.until.Sub(now); in > 0 {
-				return ticket{}, k.openError(seq, now, in)
+			if in := time.Until(k.until); in > 0 {
+				return ticket{}, k.openError(seq, in)
 			}
 			change = k.to(BreakerHalfOpen)
 			k.proven, k.probes = 0, k.probes[:0]
 			fallthrough
 		case BreakerHalfOpen:
 			// A probe that nobody has heard of for so long no longer counts.
-			for len(k.probes) > 0 && now.Sub(k.probes[0]) >= p.OpenFor {
+			for len(k.probes) > 0 && now.sub(k.probes[0]) >= p.OpenFor {
 				k.probes = k.probes[1:]
 			}
 			if len(k.probes)+k.proven >= p.Probes {
 				in := p.OpenFor
 				if len(k.probes) > 0 {
-					in -= now.Sub(k.probes[0])
+					in -= now.sub(k.probes[0])
 				}
-				return ticket{}, k.openError(seq, now, in)
+				return ticket{}, k.openError(seq, in)
 			}
 			k.probes = append(k.probes, now)
 		case BreakerRecovering:
@@ -264,9 +264,9 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 
 func (k *circuit) describe() string { return k.breaker.name + " is recovering from an outage" }
 
-func (k *circuit) openError(seq uint64, now time.Time, in time.Duration) error {
+func (k *circuit) openError(seq uint64, in time.Duration) error {
 	return &CircuitOpenError{Endpoint: k.breaker.name, Model: k.model, RetryIn: in,
-		end: noRoom{lane: &k.lane, seq: seq, what: k.describe, look: now.Add(in), sure: k.state == BreakerOpen}}
+		end: noRoom{lane: &k.lane, seq: seq, what: k.describe, look: time.Now().Add(in), sure: k.state == BreakerOpen}}
 }
 
 // done takes in what became of a call that was let pass.
@@ -281,7 +281,7 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 			k.probes = slices.Delete(k.probes, i, i+1)
 		}
 		// That one failed which hung for so long that others took its place is no news.
-		if !isFailure(o) || time.Since(t.at) < k.breaker.policy.OpenFor {
+		if !isFailure(o) || t.at.since() < k.breaker.policy.OpenFor {
 			change = k.probed(o)
 		}
 	case k.state == BreakerRecovering && !stale:
@@ -313,7 +313,7 @@ func (k *circuit) finish(c *call, v verdict) {
 	case BreakerRecovering:
 		change = k.recovered(fault)
 	default:
-		change = k.count(fault, ticket{at: time.Now()})
+		change = k.count(fault, ticket{at: clock()})
 	}
 	k.mu.Unlock()
 	if change != nil {
@@ -363,17 +363,16 @@ func (k *circuit) count(o outcome, t ticket) *BreakerEvent {
 	if !good && !bad {
 		return nil
 	}
-	p := k.breaker.policy
-	width := max(int64(p.Window)/windowSlots, 1)
-	now := time.Now()
-	part := now.UnixNano() / width
-	s := &k.slots[part%windowSlots]
+	p := &k.breaker.policy
+	now := clock()
+	part := int64(now) / max(int64(p.Window)/windowSlots, 1)
+	s := &k.slots[uint64(part)%windowSlots]
 	if s.part != part {
 		*s = sample{part: part}
 	}
 	if good {
 		s.ok++
-		k.takes.add(float64(now.Sub(t.at)), smoothing)
+		k.takes.add(float64(now.sub(t.at)), smoothing)
 		k.succeeded = now
 		if t.number > k.row.from {
 			k.row = row{}
@@ -398,9 +397,9 @@ func (k *circuit) count(o outcome, t ticket) *BreakerEvent {
 
 // inARow takes in a failure and reports whether there have been so many that
 // there would have been a success, if one were to be had.
-func (k *circuit) inARow(t ticket, now time.Time) bool {
-	p, r := k.breaker.policy, &k.row
-	if r.failures == 0 || now.Sub(r.last) >= p.Window {
+func (k *circuit) inARow(t ticket, now moment) bool {
+	p, r := &k.breaker.policy, &k.row
+	if r.failures == 0 || now.sub(r.last) >= p.Window {
 		*r = row{since: now, from: k.letIn}
 	}
 	r.failures++
@@ -415,12 +414,12 @@ func (k *circuit) inARow(t ticket, now time.Time) bool {
 	switch {
 	case r.later >= p.InARow/4 && since-r.later <= since/5:
 		return true // of the calls let in since, nearly all have failed
-	case now.Sub(r.since) >= takes:
+	case now.sub(r.since) >= takes:
 		return true // they have had the time that a success takes
 	default:
 		// While this one hung, no other succeeded. Else many may fail together
 		// because they shared a connection, and it is no sign of an outage.
-		return now.Sub(t.at) >= 2*takes && now.Sub(k.succeeded) >= 2*takes
+		return now.sub(t.at) >= 2*takes && now.sub(k.succeeded) >= 2*takes
 	}
 }
 

@@ -52,6 +52,8 @@ type call struct {
 	of   *call // the call that this is the hedge of, whose trail is shared; nil: it is none
 	move *move // what is noted of the conversation if this hedge wins; nil: nothing
 
+	tally atomic.Pointer[tally] // of the attempt under way, or the last one
+
 	bill bill // room for the one that most calls have
 
 	waited   time.Duration // since the last attempt
@@ -64,7 +66,6 @@ type call struct {
 	lent     bool // the attempts are counted as another call's
 	attempts []attempt
 	first    [1]attempt // room for the one that most calls have
-	tally    *tally     // of the attempt under way, or the last one
 	cost     Cost       // of the attempts that are over
 	before   *Usage     // of the attempts whose answers it continues
 	winner   *call      // the hedge whose answer the call got; nil: the answer is its own
@@ -345,7 +346,8 @@ func (c *call) brokeOff(cause error, before *Usage) {
 	if n := len(c.attempts); n > 0 {
 		c.attempts[n-1].broke = cause
 	}
-	c.tally, c.winner, c.broke, c.before = nil, nil, nil, before
+	c.tally.Store(nil)
+	c.winner, c.broke, c.before = nil, nil, before
 }
 
 // spent is the usage of the answer, over all attempts that it took part by part;
@@ -383,20 +385,9 @@ func (c *call) trail() Attempts {
 	return all
 }
 
-// counting notes where the attempt that begins is counted.
-func (c *call) counting(t *tally) {
-	c.mu.Lock()
-	c.tally = t
-	c.mu.Unlock()
-}
-
 // counted is where the attempt under way, or the last one, is counted; nil
 // without a guard.
-func (c *call) counted() *tally {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tally
-}
+func (c *call) counted() *tally { return c.tally.Load() }
 
 // charge adds what an attempt has cost.
 func (c *call) charge(cost Cost) {
@@ -427,8 +418,9 @@ func (c *call) ride(shared *call, lent bool) {
 // bear makes c the one that has used and paid what a shared call has.
 func (c *call) bear(shared *call) {
 	t, cost := shared.answer().counted(), shared.costs()
+	c.tally.Store(t)
 	c.mu.Lock()
-	c.tally, c.cost = t, c.cost.plus(cost)
+	c.cost = c.cost.plus(cost)
 	c.mu.Unlock()
 }
 

@@ -81,7 +81,7 @@ func TestLeastLoadedLeavesASlowAccountTheRest(t *testing.T) {
 			if s.account.name == "slow" {
 				took *= 10
 			}
-			s.speed.answered(took, took, 0, time.Now())
+			s.speed.answered(took, took, 0, clock())
 			m.pace.answered(s.speed.delay())
 		}
 		used := map[string]int{}
@@ -149,7 +149,7 @@ func TestLeastLoadedIsNotDrawnToWhatFailsQuickly(t *testing.T) {
 
 func TestSpeedCountsSuccessOnlyAndLengthsOfAnswers(t *testing.T) {
 	var s speed
-	now := time.Now()
+	now := clock()
 	require.Zero(t, s.delay())
 	s.failed(now)
 	require.Zero(t, s.delay(), "a failure, however quick, says nothing of speed")

@@ -59,7 +59,7 @@ type clocks struct {
 	limits *Timeouts
 	tempo  *tempo // nil: the clocks go by the limits alone
 	cancel context.CancelCauseFunc
-	start  time.Time
+	start  moment
 
 	// Since start, in nanoseconds.
 	byteAt  atomic.Int64 // last byte; 0 before the response has begun
@@ -75,7 +75,7 @@ type clocks struct {
 }
 
 func (k *clocks) begin(limits *Timeouts, p *tempo, cancel context.CancelCauseFunc) {
-	k.limits, k.tempo, k.cancel, k.start = limits, p, cancel, time.Now()
+	k.limits, k.tempo, k.cancel, k.start = limits, p, cancel, clock()
 	k.reading.Store(true)
 	k.mu.Lock() // the timer's function may run before the timer is known here
 	k.timer = time.AfterFunc(k.shortest(), k.check)
@@ -91,14 +91,16 @@ func (k *clocks) shortest() time.Duration {
 	return d
 }
 
-func (k *clocks) now() int64 { return max(int64(time.Since(k.start)), 1) }
+func (k *clocks) now() int64 { return k.at(clock()) }
 
-// responseBegan starts the silence clock: the headers are in.
+// at is m as the clocks count.
+func (k *clocks) at(m moment) int64 { return max(int64(m-k.start), 1) }
+
+// responseBegan starts the silence clock: the headers are in. Somebody still
+// waits for the network until the response is handed up.
 func (k *clocks) responseBegan() {
-	now := k.now()
-	k.byteAt.Store(now)
-	k.leftAt = now
-	k.reading.Store(false)
+	k.leftAt = k.now()
+	k.byteAt.Store(k.leftAt)
 }
 
 // heard notes that the last read brought something.
@@ -205,6 +207,12 @@ func (k *clocks) stop() {
 	}
 }
 
+// leaves notes that the reader has no read under way.
+func (k *clocks) leaves() {
+	k.leftAt = k.now()
+	k.waits(false)
+}
+
 // waits notes that somebody waits for the network, or no longer does.
 func (k *clocks) waits(yes bool) {
 	k.reading.Store(yes)
@@ -227,8 +235,7 @@ func (k *clocks) read(src io.Reader, p []byte) (int, error) {
 	}
 	k.waits(true)
 	n, err := src.Read(p)
-	k.waits(false)
-	k.leftAt = k.now()
+	k.leaves()
 	if n > 0 {
 		k.byteAt.Store(k.leftAt)
 	}

@@ -3,6 +3,7 @@ package deepseek
 import (
 	"cmp"
 	"hash/crc32"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -95,20 +96,23 @@ func (a Auth) sign(req *http.Request, k *apiKey) *http.Request {
 
 // header is that of req with the key in it, and with no other.
 func (a Auth) header(req *http.Request, k *apiKey) http.Header {
-	signed := make(http.Header, len(req.Header)+1)
-	for name, values := range req.Header {
-		if !isKeyHeader(name) {
-			signed[name] = values
-		}
-	}
+	own, value := "Authorization", k.bearer
 	switch {
 	case a == AuthAPIKey:
-		signed["Api-Key"] = k.plain
+		own, value = "Api-Key", k.plain
 	case a == AuthXAPIKey, strings.Contains(req.URL.Path, "/anthropic/"):
-		signed["X-Api-Key"] = k.plain
-	default:
-		signed["Authorization"] = k.bearer
+		own, value = "X-Api-Key", k.plain
 	}
+	signed := maps.Clone(req.Header)
+	if signed == nil {
+		signed = http.Header{}
+	}
+	for name := range req.Header {
+		if name != own && isKeyHeader(name) {
+			delete(signed, name)
+		}
+	}
+	signed[own] = value
 	return signed
 }
 

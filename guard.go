@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 	"github.com/seawall-go/deepseek/internal/sse"
@@ -60,7 +59,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	ctx, cancel := context.WithCancelCause(c.context(req))
 	w := &watched{c: c}
 	w.begin(&g.limits, c.tempo, cancel)
-	c.counting(&w.tally)
+	c.tally.Store(&w.tally)
 	place := c.began(cancel)
 	w.attempt = c.watch.attemptContext(ctx, c, req.URL.Host, place)
 
@@ -86,7 +85,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 		w.responseBegan()
 		handedUp, err = g.examine(w, own, resp)
 	}
-	c.ended(w.attempt, place, resp, err, time.Since(w.start))
+	c.ended(w.attempt, place, resp, err, w.soFar().when().sub(w.start))
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +147,7 @@ func (g *guard) examine(w *watched, req *http.Request, resp *http.Response) (ope
 	w.src = resp.Body
 	w.verdict = judgeStatus(resp)
 	if resp.StatusCode/100 == 2 {
-		w.tally.accept()
+		w.tally.accepted.Store(true)
 	}
 	media := mediaType(resp.Header)
 	isJSON, isHTML := strings.Contains(media, "json"), strings.Contains(media, "html")
@@ -322,6 +321,7 @@ func brokenOff(choices []byte) bool {
 
 // inMemory is the body that was read.
 func (w *watched) inMemory(data []byte) *memBody {
+	w.verdict.at = clock()
 	w.memory = memBody{data: data, verdict: w.verdict}
 	return &w.memory
 }
@@ -333,8 +333,6 @@ func (w *watched) readAll(length int64) (data []byte, long bool, err error) {
 		size = int(length) + 1 // one more, to see the end without growing
 	}
 	data = make([]byte, 0, size)
-	w.waits(true) // all the time: nobody else has anything to do meanwhile
-	defer w.waits(false)
 	for {
 		if len(data) == cap(data) {
 			if len(data) >= maxWholeBody {
@@ -376,6 +374,7 @@ func notJSON(resp *http.Response, data []byte) error {
 
 // rest is a body of which a beginning was read already.
 func (g *guard) rest(w *watched, head []byte) io.ReadCloser {
+	w.leaves()
 	w.watchCaller()
 	return &plainBody{watched: w, head: head}
 }
@@ -394,6 +393,7 @@ func (g *guard) pass(w *watched, resp *http.Response) (open bool) {
 		return false
 	}
 	w.onlySilence()
+	w.leaves()
 	b := &plainBody{watched: w}
 	b.watchCaller()
 	resp.Body = b

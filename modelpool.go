@@ -135,7 +135,7 @@ func (m *modelPool) betterToWait(b *bench, s *slot) bool {
 	// What the quicker accounts have out will be answered, one after the other.
 	out := 0
 	for _, other := range b.slots[:min(len(b.slots), lookAt)] {
-		if c := (Candidate{slot: other}); !c.lame() && time.Since(time.Unix(0, other.speed.judgedAt.Load())) < slowBy*usual {
+		if c := (Candidate{slot: other}); !c.lame() && other.speed.heardOf() < slowBy*usual {
 			out += c.InFlight()
 		}
 	}

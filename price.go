@@ -162,6 +162,9 @@ func (r tokenRate) parts(u *Usage) (hit, miss, output Money) {
 func priceOf(tokens int, perMillion int64) Money {
 	hi, lo := bits.Mul64(uint64(tokens), uint64(perMillion))
 	lo, carry := bits.Add64(lo, 500_000, 0)
+	if hi+carry == 0 { // nearly always, and a division of half the width
+		return Money(lo / 1_000_000)
+	}
 	amount, _ := bits.Div64(hi+carry, lo, 1_000_000)
 	return Money(amount)
 }

@@ -16,7 +16,12 @@ func newReadySet(n int) readySet {
 	return readySet{n: n, words: make([]atomic.Uint64, (n+63)/64)}
 }
 
-func (r *readySet) set(i int)   { r.words[i/64].Or(1 << (i % 64)) }
+func (r *readySet) set(i int) {
+	if !r.has(i) { // looking is cheaper
+		r.words[i/64].Or(1 << (i % 64))
+	}
+}
+
 func (r *readySet) clear(i int) { r.words[i/64].And(^(uint64(1) << (i % 64))) }
 
 func (r *readySet) has(i int) bool { return r.words[i/64].Load()&(1<<(i%64)) != 0 }

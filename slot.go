@@ -63,15 +63,15 @@ type slot struct {
 	rising    bool  // the limit was found to have moved up: it doubles as well
 	peak      int   // most in flight since the last 429
 	epoch     uint64
-	wanted    bool   // somebody was turned away for want of room since the limit last changed
-	successes int    // since then, while it was the bottleneck
-	guessedIn uint64 // the epoch that began when the limit was first guessed; 0: it was not
-	proven    int    // of the calls that were out then, how many were answered
-	refusedAt int    // the limit at the last 429
-	tried     int    // what the limit was last raised to by one; 0: it was lowered since
-	told      bool   // it follows from the text of the 429
-	patience  int    // how many times slower to grow to it again
-	strikes   int    // generations in a row with a 429 while there was room by our count
+	wanted    bool          // somebody was turned away for want of room since the limit last changed
+	successes int           // since then, while it was the bottleneck
+	guessedIn atomic.Uint64 // the epoch that began when the limit was first guessed; 0: it was not
+	proven    int           // of the calls that were out then, how many were answered
+	refusedAt int           // the limit at the last 429
+	tried     int           // what the limit was last raised to by one; 0: it was lowered since
+	told      bool          // it follows from the text of the 429
+	patience  int           // how many times slower to grow to it again
+	strikes   int           // generations in a row with a 429 while there was room by our count
 	coolUntil int64
 	answers   int64
 	refusals  int64
@@ -120,7 +120,9 @@ func (s *slot) reached() {
 	if s.ramp > 0 {
 		reach = min(reach, int64(s.ramp))
 	}
-	s.reach.Store(min(reach, int64(s.shared.permits)))
+	if reach = min(reach, int64(s.shared.permits)); reach != s.reach.Load() {
+		s.reach.Store(reach)
+	}
 }
 
 // load is how many calls are in flight of how many there may be, of all replicas
@@ -143,7 +145,7 @@ type permit struct {
 
 	conversation uint64 // that counts in the crowd; 0: none
 
-	takenAt   time.Time
+	takenAt   moment
 	firstData time.Duration // of a stream
 	tokens    int           // what the call was thought to come to, where that is capped
 }
@@ -180,7 +182,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		}
 		return nil
 	}
-	p := &permit{target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k}, epoch: s.epoch, takenAt: now}
+	p := &permit{target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k}, epoch: s.epoch, takenAt: momentOf(now)}
 	if a.trial.Load() != 0 {
 		if !a.trial.CompareAndSwap(1, 2) {
 			s.worth(false)
@@ -282,7 +284,7 @@ func (s *slot) warm() {
 func (p *permit) response(c *call, resp *http.Response, v verdict) {
 	a := p.slot.account
 	if c.stream {
-		p.firstData = time.Since(p.takenAt)
+		p.firstData = p.takenAt.since()
 	}
 	if b, ok := resp.Body.(*memBody); ok && v.outcome == throttled {
 		p.told, _ = toldLimit(b.data)
@@ -326,8 +328,8 @@ func toldLimit(body []byte) (int, bool) {
 
 // finish gives the place back and lets the limit learn from how it went.
 func (p *permit) finish(c *call, v verdict) {
-	s, now := p.slot, time.Now()
-	p.learn(c, v, now)
+	s := p.slot
+	p.learn(c, v)
 	s.mu.Lock()
 	from := int(s.limit.Load())
 	out := s.out()
@@ -341,7 +343,7 @@ func (p *permit) finish(c *call, v verdict) {
 		s.strikes = 0
 		if bottleneck {
 			was := s.rising
-			s.grow(out, now)
+			s.grow(out)
 			moved = s.rising && !was
 		}
 	case throttled:
@@ -350,7 +352,7 @@ func (p *permit) finish(c *call, v verdict) {
 		if fresh {
 			s.shrink(p)
 		}
-		cooled = s.strike(v, now, fresh)
+		cooled = s.strike(v, fresh)
 		s.shared.refused(s)
 	}
 	to := int(s.limit.Load())
@@ -389,12 +391,15 @@ func (p *permit) finish(c *call, v verdict) {
 // prove corrects the first guess of a limit, made at the first 429: of the calls
 // that were out together then, as many as are answered are allowed together.
 func (s *slot) prove(p *permit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p.epoch+1 != s.guessedIn {
+	if p.epoch+1 != s.guessedIn.Load() { // looked at first: it is for a moment in the slot's life
 		return
 	}
-	if from := int(s.limit.Load()); s.proven+1 > from && s.epoch == s.guessedIn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.epoch+1 != s.guessedIn.Load() {
+		return
+	}
+	if from := int(s.limit.Load()); s.proven+1 > from && s.epoch == p.epoch+1 {
 		s.limit.Store(int64(s.proven + 1))
 		s.shared.changed(s, from)
 		s.reached()
@@ -403,20 +408,22 @@ func (s *slot) prove(p *permit) {
 }
 
 // learn takes in how quick the account was and what of its quota was used.
-func (p *permit) learn(c *call, v verdict, now time.Time) {
+func (p *permit) learn(c *call, v verdict) {
+	at := v.when()
 	prompt, answer := c.told()
 	switch v.outcome {
 	case answered:
-		p.slot.speed.answered(p.firstData, now.Sub(p.takenAt), answer, now)
+		p.slot.speed.answered(p.firstData, at.sub(p.takenAt), answer, at)
 		p.slot.model.pace.answered(p.slot.speed.delay())
 	case fault:
-		p.slot.speed.failed(now)
+		p.slot.speed.failed(at)
 	}
 	switch q := &p.slot.account.quota; {
+	case !q.capped():
 	case prompt+answer > 0:
-		q.settle(p.tokens, prompt, answer, now)
+		q.settle(p.tokens, prompt, answer, time.Now())
 	case v.outcome != answered && v.outcome != cancelled && v.outcome != fault: // it was not let in
-		q.giveBack(p.tokens, now)
+		q.giveBack(p.tokens, time.Now())
 	}
 }
 
@@ -424,15 +431,15 @@ func (p *permit) learn(c *call, v verdict, now time.Time) {
 // where it was refused before. Once it was accepted there, the limit is known to
 // have moved, nobody knows where to, and it is approached as it was at first.
 // s.mu is held.
-func (s *slot) grow(inFlight int, now time.Time) {
+func (s *slot) grow(inFlight int) {
 	limit := int(s.limit.Load())
 	if s.max > 0 && limit >= s.max {
 		return
 	}
 	s.successes++
 	if s.rising {
-		if inFlight >= limit && now.UnixNano()-s.rampedAt >= int64(rampEvery) {
-			s.raise(2*limit, now)
+		if inFlight >= limit && time.Now().UnixNano()-s.rampedAt >= int64(rampEvery) {
+			s.raise(2 * limit)
 		}
 		return
 	}
@@ -448,7 +455,7 @@ func (s *slot) grow(inFlight int, now time.Time) {
 	if s.successes < needed {
 		return
 	}
-	s.raise(limit+1, now)
+	s.raise(limit + 1)
 	s.tried = limit + 1
 	if s.refusedAt > 0 && limit+1 > s.refusedAt {
 		s.rising = true
@@ -457,12 +464,12 @@ func (s *slot) grow(inFlight int, now time.Time) {
 }
 
 // raise sets a higher limit. s.mu is held.
-func (s *slot) raise(to int, now time.Time) {
+func (s *slot) raise(to int) {
 	if s.max > 0 {
 		to = min(to, s.max)
 	}
 	s.successes, s.wanted = 0, false
-	s.rampedAt = now.UnixNano()
+	s.rampedAt = time.Now().UnixNano()
 	s.limit.Store(int64(to))
 }
 
@@ -489,7 +496,8 @@ func (s *slot) shrink(p *permit) {
 	case p.told > 0:
 	case ramp > 0 && peak >= ramp/2:
 		next, refusedAt = int(backOff*float64(peak)), peak
-		s.guessedIn, s.proven = s.epoch, 0
+		s.guessedIn.Store(s.epoch)
+		s.proven = 0
 	case s.tried == limit && peak >= limit:
 		next, refusedAt = limit-1, limit // one more was one too many
 	case peak >= limit/2:
@@ -514,7 +522,7 @@ func (s *slot) shrink(p *permit) {
 // strike has the slot cool down: for as long as the server asks, or, if it
 // refused although by our count there was room (the account has other users),
 // for a time that doubles. s.mu is held.
-func (s *slot) strike(v verdict, now time.Time, fresh bool) time.Duration {
+func (s *slot) strike(v verdict, fresh bool) time.Duration {
 	d := min(v.wait, maxCooldown)
 	switch {
 	case d > 0:
@@ -533,7 +541,7 @@ func (s *slot) strike(v verdict, now time.Time, fresh bool) time.Duration {
 			d = min(d, strikeFirst<<n)
 		}
 	}
-	until := now.Add(d).UnixNano()
+	until := time.Now().Add(d).UnixNano()
 	if until <= s.coolUntil { // a longer one is not made shorter
 		return 0
 	}

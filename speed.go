@@ -12,7 +12,7 @@ type speed struct {
 	// For choices, without the lock.
 	typical  atomic.Int64 // of an ordinary answer, in nanoseconds; 0: unknown
 	fails    atomic.Bool
-	judgedAt atomic.Int64 // when the last call ended (nanoseconds since 1970)
+	judgedAt atomic.Int64 // when the last call ended, as a moment; 0: none has
 
 	mu     sync.Mutex
 	first  smooth // nanoseconds to the first data of a stream
@@ -41,7 +41,7 @@ func (s *smooth) add(v float64, over int) {
 
 // answered takes in a complete answer. firstData is 0 for one that was no
 // stream; tokens is 0 if it is not known how long it was.
-func (s *speed) answered(firstData, took time.Duration, tokens int, now time.Time) {
+func (s *speed) answered(firstData, took time.Duration, tokens int, at moment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults.add(0, smoothing)
@@ -55,21 +55,23 @@ func (s *speed) answered(firstData, took time.Duration, tokens int, now time.Tim
 		s.token.add(max(0, float64(took)/float64(tokens)), smoothing)
 	}
 	s.typical.Store(int64(s.first.value + ordinaryAnswer*s.token.value))
-	s.judged(now)
+	s.judged(at)
 }
 
 // failed takes in a fault of the server's.
-func (s *speed) failed(now time.Time) {
+func (s *speed) failed(at moment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults.add(1, smoothing)
-	s.judged(now)
+	s.judged(at)
 }
 
 // judged makes what was learned known. s.mu is held.
-func (s *speed) judged(now time.Time) {
-	s.fails.Store(s.faults.n >= failsAfter && s.faults.value > failsFrom)
-	s.judgedAt.Store(now.UnixNano())
+func (s *speed) judged(at moment) {
+	if fails := s.faults.n >= failsAfter && s.faults.value > failsFrom; fails != s.fails.Load() {
+		s.fails.Store(fails)
+	}
+	s.judgedAt.Store(int64(at))
 }
 
 // pace is how quickly a model is answered, over all accounts: the average of
@@ -98,8 +100,17 @@ func (p *pace) usual() time.Duration { return time.Duration(p.typical.Load()) }
 func (s *speed) delay() time.Duration { return time.Duration(s.typical.Load()) }
 func (s *speed) failing() bool        { return s.fails.Load() }
 
+// heardOf is how long ago the last call ended.
+func (s *speed) heardOf() time.Duration {
+	at := moment(s.judgedAt.Load())
+	if at == 0 {
+		return forever
+	}
+	return at.since()
+}
+
 // worthATry reports whether a lame account should get a call all the same,
 // because nothing was heard of it for long and nobody is finding out.
 func (s *speed) worthATry(of *slot) bool {
-	return of.inFlight.Load() == 0 && time.Now().UnixNano()-s.judgedAt.Load() >= int64(tryAgainEvery)
+	return of.inFlight.Load() == 0 && s.heardOf() >= tryAgainEvery
 }

@@ -3,6 +3,7 @@ package deepseek
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
@@ -10,8 +11,9 @@ import (
 // tally counts what one attempt brings: the usage, if the answer tells it, and
 // else enough to estimate it. The guard fills it in; nothing of it allocates.
 type tally struct {
+	accepted atomic.Bool // the status was a 2xx
+
 	mu       sync.Mutex // an answer may end on another goroutine than it is read on
-	accepted bool       // the status was a 2xx
 	told     bool       // the answer told its usage
 	begun    bool       // but only at its beginning: the output was still to come
 	reported reported
@@ -21,12 +23,6 @@ type tally struct {
 	events int
 	bytes  int
 	least  int // bytes of the smallest event
-}
-
-func (t *tally) accept() {
-	t.mu.Lock()
-	t.accepted = true
-	t.mu.Unlock()
 }
 
 // event counts an event of a stream.
@@ -117,7 +113,7 @@ func (t *tally) used(c *call, size int64, generation bool, v verdict) (s used, o
 	switch {
 	case t.told && (!t.begun || v.outcome == answered):
 		return s, true
-	case !t.accepted || !generation:
+	case !t.accepted.Load() || !generation:
 		return s, false
 	case t.bytes == 0 && (c.stream || v.outcome != cancelled):
 		return s, false

@@ -40,6 +40,16 @@ type verdict struct {
 	outcome outcome
 	// wait is the least time that the server asks for; 0 if it does not.
 	wait time.Duration
+	// at is when it was known, where that was noted; 0: just now.
+	at moment
+}
+
+// when is the time at which it was known.
+func (v verdict) when() moment {
+	if v.at == 0 {
+		return clock()
+	}
+	return v.at
 }
 
 // judged is a body whose response the guard has already judged by its content.
