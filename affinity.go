@@ -147,10 +147,10 @@ const patient = 4
 // own is the slot whose cache has more of the call's conversation than its
 // beginning; nil if that is none.
 func (m *modelPool) own(c *call, first *slot) *slot {
-	if !c.conversation.goesOn || m.crowd.of(c.conversation.key) > sharedBy {
+	if !c.conversation.goesOn() || m.crowd.of(c.conversation.key()) > sharedBy {
 		return nil
 	}
-	if s := m.moved.get(c.conversation.key); s != nil {
+	if s := m.moved.get(c.conversation.key()); s != nil {
 		return s
 	}
 	return first
@@ -165,14 +165,12 @@ func (m *modelPool) waitFor(own *slot, c *call, now time.Time) *noRoom {
 		return nil
 	}
 	usual := m.pace.usual()
-	if c.patience == 0 {
-		c.patience = now.UnixNano() + int64(usual/patient)
-	}
+	until := c.patience(now, usual/patient)
 	turn := usual * time.Duration(own.lane.length()+1) / time.Duration(max(1, own.inFlight.Load()))
-	if now.UnixNano()+int64(turn) >= c.patience {
+	if now.UnixNano()+int64(turn) >= until {
 		return nil
 	}
-	return &noRoom{lane: &own.lane, seq: seq, what: own.describe, look: time.Unix(0, c.patience)}
+	return &noRoom{lane: &own.lane, seq: seq, what: own.describe, look: time.Unix(0, until)}
 }
 
 func (s *slot) full() bool { return s.inFlight.Load() >= s.reach.Load() }

@@ -23,7 +23,7 @@ func poolOf(t testing.TB, s Strategy, n, limit int) *modelPool {
 }
 
 func conversing(t testing.TB, n uint64) *call {
-	return &call{Context: t.Context(), conversation: conversation{key: mix(n) | 1}}
+	return &call{Context: t.Context(), conversation: conversationBy(mix(n), false)}
 }
 
 func TestAffinityKeepsAConversationOnItsAccount(t *testing.T) {
@@ -186,7 +186,7 @@ func BenchmarkAffinity(b *testing.B) {
 // waiting room.
 func gone(t testing.TB, n uint64) *call {
 	c := conversing(t, n)
-	c.conversation.goesOn, c.canWait = true, true
+	c.conversation, c.canWait = conversationBy(c.conversation.key(), true), true
 	return c
 }
 
@@ -249,7 +249,7 @@ func TestConversationWaitsForItsAccount(t *testing.T) {
 func ofOneAccount(t testing.TB, m *modelPool, want int) (of []uint64, home *slot) {
 	for n := uint64(0); len(of) < want; n++ {
 		b := m.bench.Load()
-		if s := b.slots[b.begins().first(gone(t, n).conversation.key)]; home == nil || s == home {
+		if s := b.slots[b.begins().first(gone(t, n).conversation.key())]; home == nil || s == home {
 			home = s
 			of = append(of, n)
 		}
@@ -269,7 +269,7 @@ func TestConversationsWaitingForTheirAccountAreServedInOrder(t *testing.T) {
 		var mu sync.Mutex
 		var at []*slot
 		rt := layer(room.do)(layer(func(_ http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-			c.conversation = conversation{key: mix(of[len(req.URL.Path)-2]) | 1, goesOn: true}
+			c.conversation = conversationBy(mix(of[len(req.URL.Path)-2]), true)
 			p, err := m.acquire(c, 0, nil)
 			if err != nil {
 				return nil, err
@@ -320,7 +320,7 @@ func TestConversationStaysOnABusyAccount(t *testing.T) {
 	home := answersOf(t, m, gone(t, 1))
 	filled(t, home, 1)
 	require.NotSame(t, home, answersOf(t, m, conversing(t, 1)))
-	m.moved.note(gone(t, 1).conversation.key, home, home)
+	m.moved.note(gone(t, 1).conversation.key(), home, home)
 	require.Same(t, home, answersOf(t, m, gone(t, 1)))
 	for i := range m.crowd {
 		require.Zero(t, m.crowd[i].Load())

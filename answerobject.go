@@ -117,7 +117,7 @@ var markLength = []byte(string(FinishLength) + `"`)
 // looksHalf spares most answers a careful look.
 func (r *resumer) looksHalf(body io.Reader) bool {
 	b, ok := body.(*memBody)
-	return ok && (b.verdict.outcome == fault || r.policy.Length && bytes.Contains(b.data, markLength))
+	return ok && (b.soFar().outcome == fault || r.policy.Length && bytes.Contains(b.data, markLength))
 }
 
 // answerOf is a response's answer, if it has one in memory.

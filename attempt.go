@@ -122,7 +122,7 @@ type attempt struct {
 	err, broke     error
 	traceID        string
 	wait, duration time.Duration
-	status         int
+	status         int32
 
 	fallback, continues, hedge, lost bool
 }
@@ -130,7 +130,7 @@ type attempt struct {
 func (a *attempt) public() Attempt {
 	return Attempt{
 		Endpoint: a.label(), Account: a.account(), Key: a.fingerprint(), Model: a.model, Fallback: a.fallback,
-		Status: a.status, Err: a.err, Wait: a.wait, Duration: a.duration, TraceID: a.traceID,
+		Status: int(a.status), Err: a.err, Wait: a.wait, Duration: a.duration, TraceID: a.traceID,
 		Broke: a.broke, Continues: a.continues, Hedge: a.hedge, Lost: a.lost,
 	}
 }

@@ -417,11 +417,14 @@ type ending struct {
 
 	mu    sync.Mutex
 	ended bool
-	hooks []endHook
+	hooks *endHooks // nil: none
 }
 
-// endHooks is how many layers there may be that hold something for a call.
-const endHooks = 6
+// endHooks has room for all the layers of a transport that hold something for a call.
+type endHooks struct {
+	all  []endHook
+	room [6]endHook
+}
 
 type endHook struct {
 	c *call
@@ -438,9 +441,10 @@ func (e *ending) onEnd(c *call, f finisher) {
 		return
 	}
 	if e.hooks == nil {
-		e.hooks = make([]endHook, 0, endHooks)
+		e.hooks = new(endHooks)
+		e.hooks.all = e.hooks.room[:0]
 	}
-	e.hooks = append(e.hooks, endHook{c, f})
+	e.hooks.all = append(e.hooks.all, endHook{c, f})
 	e.mu.Unlock()
 }
 
@@ -453,7 +457,10 @@ func (e *ending) end(v verdict) {
 	}
 	e.ended, e.verdict = true, v
 	e.mu.Unlock()
-	for _, h := range e.hooks {
+	if e.hooks == nil {
+		return
+	}
+	for _, h := range e.hooks.all {
 		h.f.finish(h.c, v)
 	}
 }

@@ -466,7 +466,7 @@ func TestBodyPutInByAMiddleware(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, resp.Body.Close())
 				require.Len(t, s.sent(), 3)
-				require.Equal(t, namedConversation(ctx), callOf(s.sent()[2].req).conversation.key)
+				require.Equal(t, conversation(0).named(ctx).key(), callOf(s.sent()[2].req).conversation.key())
 				for _, r := range s.sent() {
 					require.Equal(t, put, r.body)
 				}

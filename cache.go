@@ -139,6 +139,20 @@ const (
 	CacheShared CacheUse = "shared" // answered by the server, in a call that another had begun
 )
 
+// cacheUse is a CacheUse in a byte.
+type cacheUse uint8
+
+const (
+	cacheUnused cacheUse = iota
+	cacheHit
+	cacheMiss
+	cacheShared
+)
+
+func (u cacheUse) public() CacheUse {
+	return [...]CacheUse{"", CacheHit, CacheMiss, CacheShared}[u]
+}
+
 // cacheModeKey finds the cacheMode among a context's values.
 type cacheModeKey struct{}
 

@@ -24,54 +24,74 @@ type call struct {
 	// the transport or the route says, the slot and the key as the pool does.
 	to *target
 
-	stream   bool // the body asks for a stream
-	known    bool // model and stream are set: the body need not be read for them
-	entered  bool
-	fellBack bool // model is not the one that was asked for
+	stream    bool // the body asks for a stream
+	known     bool // model and stream are set: the body need not be read for them
+	entered   bool
+	fellBack  bool     // model is not the one that was asked for
+	canWait   bool     // set by the waiting room: a call that finds no room would be kept
+	wantsHalf bool     // set by the layer that continues answers: one that is no stream and was broken off goes up as it is
+	continues bool     // the attempt under way continues an answer
+	cacheUse  cacheUse // what the response cache was for it
 
 	// The request that the guard has made to be sent, as long as nobody else knows it:
 	// whoever is in between may change it. Nil at all other times.
 	fresh *http.Request
 
-	// Set by the waiting room: a call that finds no room would be kept.
-	canWait bool
-
-	// Set by the layer that continues answers, for those below it.
-	wantsHalf bool   // an answer that is no stream and was broken off goes up as it is
-	continues bool   // the attempt under way continues an answer
-	tempo     *tempo // whose clock between data to go by; nil: nobody's
+	tempo *tempo // whose clock between data to go by; nil: nobody's
 
 	// The cap on attempts that retry, failover and hedge share.
 	maxAttempts int32 // 0: none
 	used        atomic.Int32
 
 	paid  int32    // attempts that the budget of retry has paid for
+	lent  bool     // the attempts are counted as another call's; guarded by mu
 	retry *retrier // set by retry, for others that make further attempts; nil: there is none
 
 	race *race // of the attempt under way with its hedge; nil: it can have none
 	of   *call // the call that this is the hedge of, whose trail is shared; nil: it is none
-	move *move // what is noted of the conversation if this hedge wins; nil: nothing
 
 	tally atomic.Pointer[tally] // of the attempt under way, or the last one
 
-	bill bill // room for the one that most calls have
+	// Room for the one that most calls have.
+	bill   bill
+	permit permit
 
-	waited   time.Duration // since the last attempt
-	ticket   uint64        // place in the waiting room, kept over all waits
-	baton    *lane         // the lane whose turn this call has
-	patience int64         // until when it waits for the account that has its conversation; 0: not asked yet
+	waited time.Duration // since the last attempt
+	ticket uint64        // place in the waiting room, kept over all waits
+	baton  *lane         // the lane whose turn this call has
 
 	// Guarded by mu: a stream ends on another goroutine than it began on.
 	mu       sync.Mutex
-	lent     bool // the attempts are counted as another call's
 	attempts []attempt
 	first    [1]attempt // room for the one that most calls have
 	cost     Cost       // of the attempts that are over
-	before   *Usage     // of the attempts whose answers it continues
-	winner   *call      // the hedge whose answer the call got; nil: the answer is its own
-	broke    error      // how a stream broke after its first data
+	seldom   *seldom    // nil: nothing of it
+}
 
-	cacheUse CacheUse
+// seldom is what the record has of few calls only.
+type seldom struct {
+	before *Usage // of the attempts whose answers it continues
+	winner *call  // the hedge whose answer the call got; nil: the answer is its own
+	broke  error  // how a stream broke after its first data
+	move   *move  // what is noted of the conversation if this hedge wins; nil: nothing
+
+	patience int64 // until when it waits for the account that has its conversation; 0: not asked yet
+}
+
+// rare is what few calls have, to be changed. c.mu is held.
+func (c *call) rare() *seldom {
+	if c.seldom == nil {
+		c.seldom = new(seldom)
+	}
+	return c.seldom
+}
+
+// had is what few calls have, to be read. c.mu is held.
+func (c *call) had() seldom {
+	if c.seldom == nil {
+		return seldom{}
+	}
+	return *c.seldom
 }
 
 // callKey finds the *call among a context's values.
@@ -118,9 +138,7 @@ func enter(req *http.Request) (c *call, own *http.Request, err error) {
 
 // name has the conversation that the context names come before the body's.
 func (c *call) name() {
-	if named := namedConversation(c.Context); named != 0 {
-		c.conversation.key = named
-	}
+	c.conversation = c.conversation.named(c.Context)
 }
 
 // pass hands a request on to the next layer. Among ours it goes with the record
@@ -170,12 +188,34 @@ func (c *call) hedge() *call {
 // wonBy makes the answer that a hedge has got the call's; nil takes that back.
 func (c *call) wonBy(h *call) {
 	c.mu.Lock()
-	c.winner = h
+	c.rare().winner = h
 	c.mu.Unlock()
 	if h != nil {
 		c.to = h.to
-		h.move.note()
+		h.mu.Lock()
+		move := h.had().move
+		h.mu.Unlock()
+		move.note()
 	}
+}
+
+// ifWon has m noted if this hedge wins.
+func (c *call) ifWon(m *move) {
+	c.mu.Lock()
+	c.rare().move = m
+	c.mu.Unlock()
+}
+
+// patience is until when the call waits for the account that has its
+// conversation: for d from when that is first asked.
+func (c *call) patience(now time.Time, d time.Duration) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.rare()
+	if r.patience == 0 {
+		r.patience = now.UnixNano() + int64(d)
+	}
+	return r.patience
 }
 
 // owner is the record that the trail is in.
@@ -190,8 +230,8 @@ func (c *call) owner() *call {
 func (c *call) answer() *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.winner != nil {
-		return c.winner
+	if w := c.had().winner; w != nil {
+		return w
 	}
 	return c
 }
@@ -304,7 +344,7 @@ func (c *call) ended(ctx context.Context, i int, resp *http.Response, err error,
 	a := &w.attempts[i]
 	a.err, a.duration, a.lost = err, took, lost
 	if resp != nil {
-		a.status, a.traceID = resp.StatusCode, header(resp.Header, "X-Ds-Trace-Id")
+		a.status, a.traceID = int32(resp.StatusCode), header(resp.Header, "X-Ds-Trace-Id")
 	}
 	w.mu.Unlock()
 	c.watch.attempt(ctx, c, i)
@@ -347,7 +387,8 @@ func (c *call) brokeOff(cause error, before *Usage) {
 		c.attempts[n-1].broke = cause
 	}
 	c.tally.Store(nil)
-	c.winner, c.broke, c.before = nil, nil, before
+	r := c.rare()
+	r.winner, r.broke, r.before = nil, nil, before
 }
 
 // spent is the usage of the answer, over all attempts that it took part by part;
@@ -361,13 +402,14 @@ func (c *call) spent() *Usage {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before := c.had().before
 	switch {
-	case c.before == nil:
+	case before == nil:
 		return now
 	case now == nil:
-		return c.before
+		return before
 	}
-	sum := c.before.Plus(*now)
+	sum := before.Plus(*now)
 	return &sum
 }
 
@@ -435,13 +477,13 @@ func (c *call) spare(amount Money, currency string) {
 func (c *call) broken() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.broke
+	return c.had().broke
 }
 
 // noteBroken notes why a stream broke after its first data.
 func (c *call) noteBroken(err error) {
 	c.mu.Lock()
-	c.broke = err
+	c.rare().broke = err
 	c.mu.Unlock()
 }
 

@@ -57,7 +57,7 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 	p, err := NewPool(RoundRobin{}, account1("a", "1"), account1("b", "2"), account1("c", "3"))
 	require.NoError(t, err)
 	m := p.model(ModelFlash)
-	c := &call{Context: t.Context(), conversation: conversation{key: 7}}
+	c := &call{Context: t.Context(), conversation: conversationBy(7, false)}
 	got := map[string]int{}
 	for range 30 {
 		got[answersOf(t, m, c).account.name]++

@@ -238,7 +238,7 @@ func (k *continuation) total(raw []byte) []byte {
 		told = &sum
 	}
 	k.call.mu.Lock()
-	k.call.before = told
+	k.call.rare().before = told
 	k.call.mu.Unlock()
 	var whole Usage
 	_ = whole.decode(raw) // for what else is in it

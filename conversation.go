@@ -19,11 +19,27 @@ func ContextWithConversation(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, conversationKey{}, name)
 }
 
-// conversation is what a call belongs to.
-type conversation struct {
-	key    uint64 // the same in every process; 0: it belongs to none
-	goesOn bool   // the request has more than its beginning, which an account may have in its cache
+// conversation is what a call belongs to; 0: to none. The lowest bit says that the
+// request has more than its beginning, which an account may have in its cache.
+type conversation uint64
+
+// conversationBy is the conversation of that hash.
+func conversationBy(hash uint64, goesOn bool) conversation {
+	if goesOn {
+		return conversation(hash | 1)
+	}
+	return conversation(hash &^ 1)
 }
+
+// key is what the conversation is known by, the same in every process; 0: none.
+func (c conversation) key() uint64 {
+	if c == 0 {
+		return 0
+	}
+	return uint64(c) | 1
+}
+
+func (c conversation) goesOn() bool { return c&1 == 1 }
 
 // beginning collects what names a conversation, out of a request's members.
 type beginning struct {
@@ -113,19 +129,18 @@ func (b *beginning) content(value []byte) {
 
 func (b *beginning) conversation() conversation {
 	if !b.any {
-		return conversation{}
-	}
-	return conversation{mix(uint64(b.sum)) | 1, b.goesOn}
-}
-
-// namedConversation is the key of the conversation that the context names; 0
-// if it names none.
-func namedConversation(ctx context.Context) uint64 {
-	name, ok := ctx.Value(conversationKey{}).(string)
-	if !ok {
 		return 0
 	}
-	return mix(uint64(crc32.Checksum([]byte(name), castagnoli))) | 1
+	return conversationBy(mix(uint64(b.sum)), b.goesOn)
+}
+
+// named is c by the name that the context gives it, if it does.
+func (c conversation) named(ctx context.Context) conversation {
+	name, ok := ctx.Value(conversationKey{}).(string)
+	if !ok {
+		return c
+	}
+	return conversationBy(mix(uint64(crc32.Checksum([]byte(name), castagnoli))), c.goesOn())
 }
 
 // conversationOf is the conversation of a whole request body.

@@ -44,18 +44,18 @@ func TestConversationIsToldByItsBeginning(t *testing.T) {
 		}},
 	} {
 		t.Run(turns.name, func(t *testing.T) {
-			key := conversationOf([]byte(turns.same[0])).key
+			key := conversationOf([]byte(turns.same[0])).key()
 			require.NotZero(t, key)
 			for _, body := range turns.same {
-				require.Equal(t, key, conversationOf([]byte(body)).key, body)
+				require.Equal(t, key, conversationOf([]byte(body)).key(), body)
 			}
 			for _, body := range turns.other {
-				require.NotEqual(t, key, conversationOf([]byte(body)).key, body)
+				require.NotEqual(t, key, conversationOf([]byte(body)).key(), body)
 			}
 		})
 	}
 	for _, body := range []string{``, `{}`, `[]`, `{"messages":[]}`, `{"prompt":"def f("}`, `{"system":"Be brief."}`} {
-		require.Zero(t, conversationOf([]byte(body)).key, body)
+		require.Zero(t, conversationOf([]byte(body)).key(), body)
 	}
 }
 
@@ -65,10 +65,10 @@ func TestConversationOfTheContextComesFirst(t *testing.T) {
 		require.NoError(t, err)
 		c, _, err := enter(req)
 		require.NoError(t, err)
-		return c.conversation.key
+		return c.conversation.key()
 	}
 	ofBody := key(t.Context())
-	require.Equal(t, conversationOf([]byte(smallRequest)).key, ofBody)
+	require.Equal(t, conversationOf([]byte(smallRequest)).key(), ofBody)
 	named := key(ContextWithConversation(t.Context(), "c-1"))
 	require.NotEqual(t, ofBody, named)
 	require.Equal(t, named, key(ContextWithConversation(t.Context(), "c-1")))
@@ -81,14 +81,14 @@ func TestConversationOfTheTypedClientIsThatOfTheBody(t *testing.T) {
 	base := scripted(answers)
 	c, err := New(WithTransport(base), WithBaseURL(DefaultBaseURL), WithAPIKeys("sk-a"), WithMiddleware(layer(
 		func(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-			got = append(got, c.conversation.key)
+			got = append(got, c.conversation.key())
 			return next.RoundTrip(req)
 		})))
 	require.NoError(t, err)
 	req := &ChatRequest{Messages: []Message{System("Be brief."), User("Hi")}}
 	_, err = c.Chat(t.Context(), req)
 	require.NoError(t, err)
-	require.Equal(t, []uint64{conversationOf([]byte(base.sent()[0].body)).key}, got)
+	require.Equal(t, []uint64{conversationOf([]byte(base.sent()[0].body)).key()}, got)
 	require.NotZero(t, got[0])
 }
 
@@ -96,8 +96,8 @@ func FuzzConversation(f *testing.F) {
 	f.Add([]byte(smallRequest))
 	f.Add([]byte(`{"messages":[{"role":"user","content":[{"text":1},{}]}],"metadata":{"user_id":[]}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		key := conversationOf(body).key
-		if again := conversationOf(body).key; key != again {
+		key := conversationOf(body).key()
+		if again := conversationOf(body).key(); key != again {
 			t.Fatalf("key %d, then %d", key, again)
 		}
 	})

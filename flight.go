@@ -192,10 +192,10 @@ func (f *flight) roundTrip(next http.RoundTripper, req *http.Request) {
 	f.resp = resp
 	if memory, ok := resp.Body.(*memBody); ok {
 		f.memory = memory
-		if memory.verdict.outcome == answered {
+		if memory.soFar().outcome == answered {
 			f.keep(&keptAnswer{body: memory.data})
 		}
-		f.finish(f.call, memory.verdict)
+		f.finish(f.call, memory.soFar())
 		return
 	}
 	_, judged := resp.Body.(ender)
@@ -328,12 +328,12 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case f.kept != nil:
-		c.cacheUse = CacheHit
+		c.cacheUse = cacheHit
 		f.cache.hits.Add(1)
 	case p.first:
-		c.cacheUse = CacheMiss
+		c.cacheUse = cacheMiss
 	default:
-		c.cacheUse = CacheShared
+		c.cacheUse = cacheShared
 		f.cache.shared.Add(1)
 	}
 	resp := new(http.Response)
@@ -349,7 +349,7 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 	case f.memory != nil:
 		p.leave()
 		*resp = *f.resp
-		resp.Body = newMemBody(f.memory.data, f.memory.verdict)
+		resp.Body = newMemBody(f.memory.data, f.memory.soFar())
 	default:
 		p.ride()
 		*resp = *f.resp
@@ -363,7 +363,7 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 	if resp.Header = resp.Header.Clone(); resp.Header == nil {
 		resp.Header = http.Header{}
 	}
-	resp.Header["Seawall-Cache"] = []string{string(c.cacheUse)}
+	resp.Header["Seawall-Cache"] = []string{string(c.cacheUse.public())}
 	return resp, nil
 }
 

@@ -322,7 +322,7 @@ func brokenOff(choices []byte) bool {
 // inMemory is the body that was read.
 func (w *watched) inMemory(data []byte) *memBody {
 	w.verdict.at = clock()
-	w.memory = memBody{data: data, verdict: w.verdict}
+	w.memory = memBody{data: data, verdict: &w.verdict}
 	return &w.memory
 }
 

@@ -8,10 +8,10 @@ import (
 type memBody struct {
 	data    []byte
 	off     int // what was read of it
-	verdict verdict
+	verdict *verdict // nil: answered
 }
 
-func newMemBody(data []byte, v verdict) *memBody { return &memBody{data: data, verdict: v} }
+func newMemBody(data []byte, v verdict) *memBody { return &memBody{data: data, verdict: &v} }
 
 func (b *memBody) Read(p []byte) (int, error) {
 	if b.off >= len(b.data) {
@@ -33,8 +33,14 @@ func (b *memBody) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (b *memBody) Close() error              { return nil }
-func (b *memBody) soFar() verdict            { return b.verdict }
-func (b *memBody) onEnd(c *call, f finisher) { f.finish(c, b.verdict) }
+func (b *memBody) onEnd(c *call, f finisher) { f.finish(c, b.soFar()) }
+
+func (b *memBody) soFar() verdict {
+	if b.verdict == nil {
+		return verdict{}
+	}
+	return *b.verdict
+}
 
 // Len is how many bytes are still to be read.
 func (b *memBody) Len() int { return len(b.data) - b.off }

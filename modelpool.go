@@ -89,7 +89,7 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 		m.thawDue(now)
 	}
 	b := m.bench.Load()
-	key := c.conversation.key
+	key := c.conversation.key()
 	var first, own *slot // where the call's conversation begins, and which has more of it; nil: no matter
 	if m.pool.homing && key != 0 && len(b.slots) > 1 {
 		first = b.slots[b.begins().first(key)]
@@ -114,7 +114,7 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 			case c.of == nil:
 				m.moved.note(key, first, s)
 			default:
-				c.move = &move{&m.moved, key, first, s}
+				c.ifWon(&move{&m.moved, key, first, s})
 			}
 			p.conversation = key
 			m.crowd.at(key).Add(1)
@@ -161,7 +161,7 @@ func (m *modelPool) choose(c *call, b *bench, first, own *slot, except []*slot) 
 	}()
 	list := m.ready(room[:0], b, except)
 	if first != nil {
-		if home := m.home(b, c.conversation.key, first); home != nil && !slices.Contains(except, home) {
+		if home := m.home(b, c.conversation.key(), first); home != nil && !slices.Contains(except, home) {
 			list = withHome(list, Candidate{slot: home, home: true, own: home == own})
 		}
 	}

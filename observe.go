@@ -252,7 +252,7 @@ func (o *observation) finish(c *call, v verdict) {
 	e.Duration = time.Since(o.began)
 	e.Cancelled = v.outcome == cancelled
 	e.Usage = c.spent()
-	e.Cache = c.cacheUse
+	e.Cache = c.cacheUse.public()
 	if e.Err == nil {
 		e.Err = c.answer().broken()
 	}

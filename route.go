@@ -262,7 +262,7 @@ func (r *route) plan(c *call, home *endpoint, rest string) (stops []stop, lackin
 	if awake { // what asked to be left alone for a while is, if there is another
 		stops = slices.DeleteFunc(stops, func(s stop) bool { return s.view.resting })
 	}
-	draw(stops, c.conversation.key)
+	draw(stops, c.conversation.key())
 	return stops, lacking
 }
 

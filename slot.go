@@ -140,8 +140,8 @@ func (s *slot) permits() int {
 type permit struct {
 	target
 	epoch uint64
+	told  int32 // the limit that a 429's text told; 0: none
 	trial bool
-	told  int // the limit that a 429's text told; 0: none
 
 	conversation uint64 // that counts in the crowd; 0: none
 
@@ -182,10 +182,15 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		}
 		return nil
 	}
-	p := &permit{target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k}, epoch: s.epoch, takenAt: momentOf(now)}
+	p := &c.permit
+	if p.slot != nil { // an earlier attempt's: the trail points at it
+		p = new(permit)
+	}
+	*p = permit{target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k}, epoch: s.epoch, takenAt: momentOf(now)}
 	if a.trial.Load() != 0 {
 		if !a.trial.CompareAndSwap(1, 2) {
 			s.worth(false)
+			*p = permit{}
 			return nil
 		}
 		p.trial = true
@@ -196,6 +201,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		}
 		s.worth(false)
 		lower(&s.model.thaw, until)
+		*p = permit{}
 		return nil
 	}
 	n := int(s.inFlight.Add(1))
@@ -287,7 +293,8 @@ func (p *permit) response(c *call, resp *http.Response, v verdict) {
 		p.firstData = p.takenAt.since()
 	}
 	if b, ok := resp.Body.(*memBody); ok && v.outcome == throttled {
-		p.told, _ = toldLimit(b.data)
+		told, _ := toldLimit(b.data)
+		p.told = int32(told)
 	}
 	switch v.outcome {
 	case unauthorized, forbidden:
@@ -491,7 +498,7 @@ func (s *slot) shrink(p *permit) {
 		ramp = limit
 	}
 	s.ramp, s.rising, s.peak = 0, false, s.out()
-	next, refusedAt := p.told-1, p.told+1
+	next, refusedAt := int(p.told)-1, int(p.told)+1
 	switch {
 	case p.told > 0:
 	case ramp > 0 && peak >= ramp/2:

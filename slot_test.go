@@ -49,7 +49,7 @@ func TestLearnedLimitFallsToOneBelowTheTextsNumber(t *testing.T) {
 	for told, want := range map[int]int{25: 24, 2: 1, 1: 1} {
 		s, take, c := oneSlot(t, 0)
 		p := take()
-		p.told = told
+		p.told = int32(told)
 		p.finish(c, verdict{outcome: throttled})
 		_, limit := s.load()
 		require.Equal(t, want, limit)

@@ -20,16 +20,16 @@ type tally struct {
 	model    string // that the answer names, if it is another than was asked for
 
 	// Of the data received.
-	events int
 	bytes  int
-	least  int // bytes of the smallest event
+	events int32
+	least  int32 // bytes of the smallest event
 }
 
 // event counts an event of a stream.
 func (t *tally) event(size int) {
 	t.mu.Lock()
-	if t.events == 0 || size < t.least {
-		t.least = size
+	if n := int32(size); t.events == 0 || n < t.least {
+		t.least = n
 	}
 	t.events++
 	t.bytes += size
@@ -122,7 +122,7 @@ func (t *tally) used(c *call, size int64, generation bool, v verdict) (s used, o
 		s.PromptCacheMissTokens = promptTokens(size)
 		s.PromptTokens = s.PromptCacheMissTokens
 	}
-	s.CompletionTokens = max(s.CompletionTokens, t.events, (t.bytes-t.events*t.least)/bytesPerToken)
+	s.CompletionTokens = max(s.CompletionTokens, int(t.events), (t.bytes-int(t.events)*int(t.least))/bytesPerToken)
 	s.TotalTokens = s.PromptTokens + s.CompletionTokens
 	s.estimated = true
 	return s, true
