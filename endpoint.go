@@ -94,7 +94,8 @@ func (a Auth) sign(req *http.Request, k *apiKey) *http.Request {
 	return &signed
 }
 
-// header is that of req with the key in it, and with no other.
+// header is that of req with the key in it, and with no other: req's own, if that
+// is so already, because the caller has the same key.
 func (a Auth) header(req *http.Request, k *apiKey) http.Header {
 	own, value := "Authorization", k.bearer
 	switch {
@@ -103,17 +104,34 @@ func (a Auth) header(req *http.Request, k *apiKey) http.Header {
 	case a == AuthXAPIKey, strings.Contains(req.URL.Path, "/anthropic/"):
 		own, value = "X-Api-Key", k.plain
 	}
+	others := false
+	for name := range req.Header {
+		others = others || name != own && isKeyHeader(name)
+	}
+	if has := req.Header[own]; !others && len(has) == 1 && equalSecrets(has[0], value[0]) {
+		return req.Header
+	}
 	signed := maps.Clone(req.Header)
 	if signed == nil {
 		signed = http.Header{}
 	}
-	for name := range req.Header {
-		if name != own && isKeyHeader(name) {
-			delete(signed, name)
-		}
+	if others {
+		maps.DeleteFunc(signed, func(name string, _ []string) bool { return isKeyHeader(name) })
 	}
 	signed[own] = value
 	return signed
+}
+
+// equalSecrets compares in a time that tells nothing of where they differ.
+func equalSecrets(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	var differ byte
+	for i := range len(a) {
+		differ |= a[i] ^ b[i]
+	}
+	return differ == 0
 }
 
 // signing is the layer that puts in the key that the pool has chosen. It is the

@@ -2,7 +2,9 @@ package deepseek
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -134,4 +136,44 @@ func FuzzRouteAddress(f *testing.F) {
 			t.Fatalf("%q became %q", s, to)
 		}
 	})
+}
+
+// The request goes out with the pool's key and with no other, under whatever
+// name; the caller's header is not changed, and not copied if it is right.
+func TestHeaderHasTheOneKey(t *testing.T) {
+	key := newKey("sk-right")
+	for _, tt := range []struct {
+		name   string
+		auth   Auth
+		path   string
+		header http.Header
+		want   http.Header
+		copied bool
+	}{
+		{"nothing yet", AuthBearer, "/chat/completions", nil, http.Header{"Authorization": {"Bearer sk-right"}}, true},
+		{"the same key", AuthBearer, "/chat/completions", http.Header{"Authorization": {"Bearer sk-right"}, "Accept": {"a"}},
+			http.Header{"Authorization": {"Bearer sk-right"}, "Accept": {"a"}}, false},
+		{"another key", AuthBearer, "/chat/completions", http.Header{"Authorization": {"Bearer sk-wrong"}},
+			http.Header{"Authorization": {"Bearer sk-right"}}, true},
+		{"the same key and more", AuthBearer, "/chat/completions", http.Header{"Authorization": {"Bearer sk-right", "Bearer sk-wrong"}},
+			http.Header{"Authorization": {"Bearer sk-right"}}, true},
+		{"the same key, and one by another name", AuthBearer, "/chat/completions",
+			http.Header{"Authorization": {"Bearer sk-right"}, "X-Api-Key": {"sk-wrong"}}, http.Header{"Authorization": {"Bearer sk-right"}}, true},
+		{"a name in lower case", AuthBearer, "/chat/completions", http.Header{"authorization": {"Bearer sk-wrong"}},
+			http.Header{"Authorization": {"Bearer sk-right"}}, true},
+		{"the same key on the Anthropic path", AuthBearer, "/anthropic/v1/messages", http.Header{"X-Api-Key": {"sk-right"}},
+			http.Header{"X-Api-Key": {"sk-right"}}, false},
+		{"the form of the other path", AuthBearer, "/anthropic/v1/messages", http.Header{"Authorization": {"Bearer sk-right"}},
+			http.Header{"X-Api-Key": {"sk-right"}}, true},
+		{"Azure's", AuthAPIKey, "/chat/completions", http.Header{"Api-Key": {"sk-wrong"}}, http.Header{"Api-Key": {"sk-right"}}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := tt.header.Clone()
+			got := tt.auth.header(&http.Request{URL: &url.URL{Path: tt.path}, Header: tt.header}, key)
+			require.Equal(t, tt.want, got)
+			require.Equal(t, before, tt.header)
+			same := reflect.ValueOf(got).Pointer() == reflect.ValueOf(tt.header).Pointer()
+			require.Equal(t, tt.copied, !same)
+		})
+	}
 }

@@ -262,12 +262,6 @@ type answer struct {
 	model     []byte // raw
 }
 
-// A quick look for these spares most answers the careful one.
-var (
-	markNoResource = []byte(string(FinishInsufficientResource) + `"`)
-	markAborted    = []byte(string(FinishAborted) + `"`)
-)
-
 // readAnswer reads a body in one pass; ok is whether it is one whole JSON value.
 func readAnswer(data []byte) (ans answer, ok bool) {
 	c := jsonscan.NewCursor(data)
@@ -287,9 +281,7 @@ func readAnswer(data []byte) (ans answer, ok bool) {
 		case "model":
 			ans.model = c.Value()
 		case "choices":
-			choices := c.Value()
-			ans.brokenOff = bytes.Contains(choices, markNoResource) || bytes.Contains(choices, markAborted)
-			ans.brokenOff = ans.brokenOff && brokenOff(choices)
+			ans.brokenOff = brokenOff(&c)
 		default:
 			c.Skip()
 		}
@@ -307,16 +299,27 @@ func isErrorObject(data []byte) bool {
 	return ok && ans.isError
 }
 
-// brokenOff reports whether one of the choices was broken off by the server.
-func brokenOff(choices []byte) bool {
-	for e := jsonscan.Elements(choices); e.Next(); {
-		for m := jsonscan.Members(e.Value); m.Next(); {
-			if string(m.Key) == "finish_reason" && isFinishReasonFault(m.Value) {
-				return true
+// brokenOff reads an answer's choices, and reports whether one of them was broken
+// off by the server.
+func brokenOff(c *jsonscan.Cursor) (broken bool) {
+	if !c.Array() {
+		c.Skip()
+		return false
+	}
+	for c.Element() {
+		if !c.Object() {
+			c.Skip()
+			continue
+		}
+		for c.Key() {
+			if string(c.Name) == "finish_reason" {
+				broken = isFinishReasonFault(c.Value()) || broken
+			} else {
+				c.Skip()
 			}
 		}
 	}
-	return false
+	return broken
 }
 
 // inMemory is the body that was read.

@@ -7,7 +7,7 @@ import (
 // memBody is a body that is in memory: for permits, it has ended.
 type memBody struct {
 	data    []byte
-	off     int // what was read of it
+	off     int      // what was read of it
 	verdict *verdict // nil: answered
 }
 

@@ -62,12 +62,16 @@ func (t *table) overhead(request string, a *answer, url string, base func() http
 	if err != nil {
 		return err
 	}
+	signing, err := seawall(base(), url)
+	if err != nil {
+		return err
+	}
 	beneath, err := seawall(base(), url)
 	if err != nil {
 		return err
 	}
 	plain := func(c *http.Client) func() error {
-		return func() error { return post(c, url, request, len(a.body)) }
+		return func() error { return post(c, url, request, "Bearer "+apiKey, len(a.body)) }
 	}
 	sdk := func(c *http.Client) func() error {
 		client := newOpenAI(c, url)
@@ -75,6 +79,7 @@ func (t *table) overhead(request string, a *answer, url string, base func() http
 	}
 	t.add("net/http", plain(&http.Client{Transport: base()}))
 	t.add("**Seawall**, the default chain", plain(ours))
+	t.add("the same, with another key in the request", func() error { return post(signing, url, request, "Bearer unused", len(a.body)) })
 	t.add("failsafe-go: retry, breaker, bulkhead", plain(failsafe(base())))
 	t.add("go-retryablehttp: retry", plain(retryable(base())))
 	t.add("openai-go: retry, no decoding", sdk(&http.Client{Transport: base()}))
@@ -83,13 +88,13 @@ func (t *table) overhead(request string, a *answer, url string, base func() http
 }
 
 // post sends a request with plain net/http and reads the answer.
-func post(client *http.Client, url, body string, want int) error {
+func post(client *http.Client, url, body, auth string, want int) error {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+"/chat/completions", bytes.NewReader([]byte(body)))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+apiKey)
+	req.Header.Set("Authorization", auth)
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

@@ -1,5 +1,10 @@
 package jsonscan
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // Cursor reads a value from front to back, going into the objects and arrays that
 // matter and over the rest, so that no byte is looked at twice:
 //
@@ -76,7 +81,8 @@ func (c *Cursor) Key() bool {
 	return true
 }
 
-// nearKey is Key where there is another member and not a blank before it.
+// nearKey is Key where there is another member and not a blank or a backslash on
+// the way to its value.
 func (c *Cursor) nearKey() bool {
 	d, i := c.data, c.pos
 	if !c.open && i < len(d) && d[i] == ',' {
@@ -87,11 +93,21 @@ func (c *Cursor) nearKey() bool {
 	if i >= len(d) || d[i] != '"' {
 		return false
 	}
-	key, value, err := skipKey(d, i)
-	if err != nil {
+	name := i + 1
+	for i = name; ; i += 8 {
+		if i+8 > len(d) {
+			return false
+		}
+		x := binary.LittleEndian.Uint64(d[i:])
+		if m := zeros(x^quotes) | zeros(x^slants); m != 0 {
+			i += bits.TrailingZeros64(m) / 8
+			break
+		}
+	}
+	if i+2 >= len(d) || d[i] != '"' || d[i+1] != ':' || d[i+2] <= ' ' {
 		return false
 	}
-	c.Name, c.pos, c.open = d[i+1:key-1:key-1], value, false
+	c.Name, c.pos, c.open = d[name:i:i], i+2, false
 	return true
 }
 
