@@ -79,20 +79,22 @@ type Replica struct {
 	done   chan struct{}
 	lost   *time.Timer // the lease ends
 
-	mu        sync.Mutex
-	owner     *counts // of the transport and its successors
-	pools     []*Pool
-	watch     watchers
-	active    []*slot // those that are reported
-	news      map[factName]time.Time
-	connected bool
-	replicas  int
-	heard     time.Time // when the last exchange that succeeded began
-	err       error     // of the last one, if it failed
-	exchanges int64
-	failures  int64
-	announced *SharingEvent // the last; nil: there was none
-	joined    bool          // it has accounts that it was not told of
+	mu          sync.Mutex
+	owner       *counts // of the transport and its successors
+	pools       []*Pool
+	watch       watchers
+	active      []*slot // those that are reported
+	news        map[factName]time.Time
+	connected   bool
+	replicas    int
+	heard       time.Time // when the last exchange that succeeded began
+	err         error     // of the last one, if it failed
+	before      int       // how many replicas there were before the state was lost,
+	beforeUntil time.Time // which counts until all have had the time to come back
+	exchanges   int64
+	failures    int64
+	announced   *SharingEvent // the last; nil: there was none
+	joined      bool          // it has accounts that it was not told of
 
 	// The loop's own.
 	seq   uint64
@@ -406,7 +408,7 @@ func (v *SharedView) check(report *SharedReport) error {
 func (r *Replica) takeNews(report *SharedReport, now time.Time) map[factName]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	report.Replicas = r.replicas
+	report.Replicas = r.known(now)
 	if r.joined {
 		r.joined, report.After = false, 0
 	}
@@ -453,11 +455,23 @@ func (r *Replica) succeeded(v *SharedView, told map[factName]time.Time, began ti
 		}
 	}
 	r.exchanges++
+	if r.epoch != "" && r.epoch != v.Epoch {
+		r.before, r.beforeUntil = r.known(began), began.Add(r.policy.Lease/2)
+	}
 	r.connected, r.replicas, r.heard, r.err = true, v.Replicas, began, nil
 	r.lost.Reset(max(0, time.Until(began.Add(r.policy.Lease))))
 	r.mu.Unlock()
 	r.alone.Store(0)
 	r.announce()
+}
+
+// known is how many replicas there are. A state that was lost has not heard of all
+// of them at once. r.mu is held.
+func (r *Replica) known(now time.Time) int {
+	if now.Before(r.beforeUntil) {
+		return max(r.before, r.replicas)
+	}
+	return r.replicas
 }
 
 // failed notes an exchange that failed. What has not been asked about before gets

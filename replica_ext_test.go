@@ -424,6 +424,33 @@ func TestReplicaThatStartsAlone(t *testing.T) {
 	})
 }
 
+// One that is the first to come back to a state that has forgotten everything, and
+// is there several times before the others are, takes nothing that these may hold.
+func TestFirstBackAtAForgetfulState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 15)
+		first := deepseek.NewMemoryState()
+		for range 3 {
+			f.add(first, deepseek.Sharing{}).work(50)
+		}
+		time.Sleep(20 * time.Second)
+		f.since()
+		fresh := deepseek.NewMemoryState()
+		for _, m := range f.members {
+			m.cable.cut.Store(true)
+			m.cable.lead(fresh)
+		}
+		for _, m := range f.members {
+			m.cable.cut.Store(false)
+			time.Sleep(1100 * time.Millisecond)
+		}
+		require.LessOrEqual(t, f.since(), int64(18))
+		time.Sleep(10 * time.Second)
+		require.InDelta(t, 15, f.permits(), 1)
+		require.Zero(t, f.failed.Load())
+	})
+}
+
 // A state that has forgotten everything in the midst of work costs no more than
 // another that was lost: what is held is told again before more is given out.
 func TestSharedStateThatForgets(t *testing.T) {

@@ -28,7 +28,8 @@ type SharedReport struct {
 	Lease   time.Duration // how long the replica counts as there, and Held as held
 	Leave   bool          // it goes: it holds nothing any more
 
-	// Replicas is how many there were when it last heard of them.
+	// Replicas is how many there were when it last heard of them; for half a lease
+	// after the state was lost, before that if those were more.
 	Replicas int
 
 	Slots []SharedSlot
