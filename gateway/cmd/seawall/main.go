@@ -33,6 +33,7 @@ func main() {
 		<-signals // somebody does not want to wait
 		os.Exit(1)
 	}()
+	go fit(ctx)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	switch {
 	case err == nil:
