@@ -121,99 +121,135 @@ func (b *streamBody) ended(err error) error {
 	return err
 }
 
-// Marks by which the few events that matter are told from the thousands that
-// do not. A JSON string cannot contain them: its quotes are escaped.
-var (
-	markDone    = []byte("[DONE]")
-	markFinish  = []byte(`"finish_reason"`)
-	markError   = []byte(`"error"`)
-	markUsage   = []byte(`"usage"`)
-	markStop    = []byte(`"message_stop"`)
-	markPing    = []byte(`"ping"`)
-	markEnded   = []byte(`"response.`)
-	finishNull  = []byte(`"finish_reason":null`)
-	usageNull   = []byte(`"usage":null`)
-	eventPrefix = "response."
-)
+// said is what an event says that matters to the stream: the raw values of its
+// members, and how its choices stand.
+type said struct {
+	kind, failure, usage, response, message []byte // "type", "error" and so on; nil: there is none
+
+	finished bool   // a choice has its finish_reason
+	fault    []byte // a finish_reason by which the server says that it broke off
+}
+
+// readEvent reads an event in one pass. What is wrong with it is not looked at.
+func readEvent(data []byte) (s said) {
+	c := jsonscan.NewCursor(data)
+	if !c.Object() {
+		return s
+	}
+	for c.Key() {
+		switch string(c.Name) {
+		case "choices":
+			s.choices(&c)
+		case "usage":
+			s.usage = notNull(c.Value())
+		case "type":
+			s.kind = c.Value()
+		case "error":
+			s.failure = notNull(c.Value())
+		case "response":
+			s.response = c.Value()
+		case "message":
+			s.message = c.Value()
+		default:
+			c.Skip()
+		}
+	}
+	return s
+}
+
+// choices looks for the choices' finish reasons, up to the first that is a fault.
+func (s *said) choices(c *jsonscan.Cursor) {
+	if !c.Array() {
+		c.Skip()
+		return
+	}
+	for c.Element() {
+		if !c.Object() {
+			c.Skip()
+			continue
+		}
+		for c.Key() {
+			if string(c.Name) != "finish_reason" {
+				c.Skip()
+				continue
+			}
+			switch reason := notNull(c.Value()); {
+			case reason == nil, s.fault != nil:
+			case isFinishReasonFault(reason):
+				s.fault = reason
+			default:
+				s.finished = true
+			}
+		}
+	}
+}
+
+// notNull is value, or nil if it is null.
+func notNull(value []byte) []byte {
+	if jsonscan.IsNull(value) {
+		return nil
+	}
+	return value
+}
+
+// is reports whether the event is of one of these types.
+func (s *said) is(kinds ...string) bool {
+	for _, kind := range kinds {
+		if jsonscan.Equal(s.kind, kind) {
+			return true
+		}
+	}
+	return false
+}
 
 // inspect reads out of an event what the stream's end depends on.
 func (b *streamBody) inspect(ev sse.Event) {
 	data := ev.Data
-	if bytes.Equal(data, markDone) {
+	if string(data) == sse.Done {
 		b.clocks.data()
 		b.complete()
 		return
 	}
-	onlyPrompt := b.usage(data) // before anybody is told of an end
-	if i := bytes.Index(data, markFinish); i >= 0 && !bytes.HasPrefix(data[i:], finishNull) {
-		b.finishReason(data)
+	s := readEvent(data)
+	// What was used, before anybody is told of an end.
+	onlyPrompt := false
+	switch {
+	case s.usage != nil:
+		b.tally.noteIn(b.c, data, false)
+	case s.message != nil: // Anthropic's message_start, which has nothing of the output yet
+		onlyPrompt = b.tally.noteIn(b.c, s.message, true)
+	}
+	if s.finished {
+		b.finishing()
+	}
+	if s.fault != nil {
+		reason, _ := jsonscan.String(s.fault)
+		b.broken(&TruncatedError{Reason: "finish_reason " + reason})
 	}
 	switch {
-	case bytes.Contains(data, markPing) && typeOf(data) == "ping":
-		return // Anthropic's keep-alive
-	case bytes.Contains(data, markStop) && typeOf(data) == "message_stop":
+	case s.kind == nil: // chat
+	case s.is("ping"): // Anthropic's keep-alive
+		return
+	case s.is("message_stop"):
 		b.clocks.data()
 		b.complete()
 		return
-	case bytes.Contains(data, markEnded):
-		switch typeOf(data) {
-		case eventPrefix + "completed", eventPrefix + "incomplete", eventPrefix + "failed":
-			if r, ok := jsonscan.Get(data, "response"); ok {
-				b.tally.noteIn(b.c, r, false)
-			}
-			b.clocks.data()
-			b.complete()
-			return
+	case s.is("response.completed", "response.incomplete", "response.failed"):
+		if s.response != nil {
+			b.tally.noteIn(b.c, s.response, false)
 		}
+		b.clocks.data()
+		b.complete()
+		return
 	}
-	if bytes.Contains(data, markError) {
-		if v, ok := jsonscan.Get(data, "error"); ok && !jsonscan.IsNull(v) {
-			b.broken(newAPIError(http.StatusOK, b.header, redacted(b.req, bytes.Clone(data)), nil))
-			return
-		}
-		if typeOf(data) == "error" {
-			b.broken(newAPIError(http.StatusOK, b.header, redacted(b.req, bytes.Clone(data)), nil))
-			return
-		}
+	if s.failure != nil || s.is("error") {
+		b.broken(newAPIError(http.StatusOK, b.header, redacted(b.req, bytes.Clone(data)), nil))
+		return
 	}
 	if !onlyPrompt {
 		b.tally.event(len(data))
 	}
 	b.clocks.data()
-}
-
-// usage notes the usage that an event tells. onlyPrompt is for the Anthropic
-// format's message_start, which has nothing of the output yet.
-func (b *streamBody) usage(data []byte) (onlyPrompt bool) {
-	if i := bytes.Index(data, markUsage); i < 0 || bytes.HasPrefix(data[i:], usageNull) || b.tally.noteIn(b.c, data, false) {
-		return false
-	}
-	message, ok := jsonscan.Get(data, "message")
-	return ok && b.tally.noteIn(b.c, message, true)
-}
-
-func typeOf(data []byte) string {
-	v, _ := jsonscan.Get(data, "type")
-	s, _ := jsonscan.String(v)
-	return s
-}
-
-// finishReason looks for the finish reason of the event's choices.
-func (b *streamBody) finishReason(data []byte) {
-	choices, _ := jsonscan.Get(data, "choices")
-	_ = jsonscan.Array(choices, func(choice []byte) bool {
-		v, ok := jsonscan.Get(choice, "finish_reason")
-		if !ok || jsonscan.IsNull(v) {
-			return true
-		}
-		if isFinishReasonFault(v) {
-			reason, _ := jsonscan.String(v)
-			b.broken(&TruncatedError{Reason: "finish_reason " + reason})
-			return false
-		}
-		b.finishing()
-		return true
-	})
 }
 
 // broken notes that the stream is over after this event, and not well.
