@@ -28,7 +28,7 @@ type processors struct {
 
 const (
 	measureEvery = 100 * time.Millisecond
-	roomFor      = 0.4              // of a processor: if more is used of those there are, there is one more
+	roomFor      = 0.5              // of a processor: if more is used of those there are, there is one more
 	calmLooks    = 50               // 5 s, before there are fewer
 	limitHolds   = 30 * time.Second // what the machine or the container gives may change
 )
