@@ -51,8 +51,9 @@ func cost(ctx context.Context, settings costSettings, out io.Writer) error {
 		return err
 	}
 	defer s.stop()
-	direct := new(figures)
-	all := make([]*figures, len(s.measured))
+	// The upstream server itself is the first.
+	asked := append([]*process{s.upstream}, s.measured...)
+	all := make([]*figures, len(asked))
 	for i := range all {
 		all[i] = new(figures)
 	}
@@ -60,16 +61,16 @@ func cost(ctx context.Context, settings costSettings, out io.Writer) error {
 	fmt.Fprintf(out, "Whole: %d callers, an answer of %d bytes after %v. Streams: %d at a time, %d chunks of %d bytes, one each %v.\n\n",
 		wholeCallers, len(answer), thinking, streamCallers, chunks, len(chunk), chunkEvery)
 	for round := range settings.rounds + 1 {
-		keep := round > 0 // the first warms up
-		direct.round(ctx, s.upstream, settings.phase, keep)
-		for i := range s.measured {
-			i = (i + round) % len(s.measured) // nobody is always the first
-			all[i].round(ctx, s.measured[i], settings.phase, keep)
+		wholes := byTurns(ctx, asked, whole, wholeCallers, round, wholeTurns, settings.phase)
+		streams := byTurns(ctx, asked, stream, streamCallers, round, streamTurns, settings.phase)
+		for i, f := range all {
+			f.take(wholes[i], streams[i], round > 0) // the first warms up
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
+	direct, all := all[0], all[1:]
 	for i, p := range s.measured {
 		if err := all[i].streams(p, settings.open); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -128,24 +129,52 @@ func startServers(ctx context.Context) (s *servers, err error) {
 	return s, add(startNginx(ctx, s.dir, addresses[0]))
 }
 
-// round measures once.
-func (f *figures) round(ctx context.Context, p *process, phase time.Duration, keep bool) {
-	measure := func(kind string, callers int, q float64) (cpu, took float64) {
-		before := p.usage().cpu
-		t := load(ctx, p.address, kind, callers, phase)
-		used := p.usage().cpu - before
-		f.broken += t.broken
-		if t.err != nil {
-			f.err = t.err
+// The servers take short turns, so that all have the same of a machine whose speed
+// changes: one second each for answers, and as long as two streams.
+const (
+	wholeTurns  = 4
+	streamTurns = 2
+)
+
+// share is what one server did in its turns.
+type share struct {
+	tally
+	cpu time.Duration
+}
+
+// byTurns loads servers one after the other, several times. It takes phase for each
+// of them in all.
+func byTurns(ctx context.Context, servers []*process, kind string, callers, round, turns int, phase time.Duration) []*share {
+	all := make([]*share, len(servers))
+	for i := range all {
+		all[i] = new(share)
+	}
+	for turn := range turns {
+		for i := range servers {
+			i = (i + turn + round) % len(servers) // nobody is always the first
+			before := servers[i].usage().cpu
+			t := load(ctx, servers[i].address, kind, callers, phase/time.Duration(turns))
+			all[i].cpu += servers[i].usage().cpu - before
+			all[i].add(t.n, t.times, t.broken, t.err)
 		}
-		return micros(used) / float64(max(t.n, 1)), micros(quantile(t.times, q))
 	}
-	requestCPU, latency := measure(whole, wholeCallers, 0.5)
-	chunkCPU, gap := measure(stream, streamCallers, 0.99)
-	if keep {
-		f.requestCPU, f.latency = append(f.requestCPU, requestCPU), append(f.latency, latency)
-		f.chunkCPU, f.gap = append(f.chunkCPU, chunkCPU), append(f.gap, gap)
+	return all
+}
+
+// take takes in a round.
+func (f *figures) take(whole, stream *share, keep bool) {
+	for _, s := range []*share{whole, stream} {
+		f.broken += s.broken
+		if s.err != nil {
+			f.err = s.err
+		}
 	}
+	if !keep {
+		return
+	}
+	each := func(s *share) float64 { return micros(s.cpu) / float64(max(s.n, 1)) }
+	f.requestCPU, f.latency = append(f.requestCPU, each(whole)), append(f.latency, micros(quantile(whole.times, 0.5)))
+	f.chunkCPU, f.gap = append(f.chunkCPU, each(stream)), append(f.gap, micros(quantile(stream.times, 0.99)))
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
