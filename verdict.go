@@ -238,8 +238,13 @@ func discard(resp *http.Response) {
 
 func isEventStream(h http.Header) bool { return isEventStreamType(mediaType(h)) }
 
+const jsonMedia = "application/json"
+
 // mediaType is the content type in lower case.
 func mediaType(h http.Header) string {
+	if header(h, "Content-Type") == jsonMedia { // nearly always, if it is no stream
+		return jsonMedia
+	}
 	return strings.ToLower(strings.TrimSpace(header(h, "Content-Type")))
 }
 

@@ -99,12 +99,12 @@ func (c *Cursor) nearKey() bool {
 			return false
 		}
 		x := binary.LittleEndian.Uint64(d[i:])
-		if m := zeros(x^quotes) | zeros(x^slants); m != 0 {
+		if m := zeros(x ^ quotes); m != 0 {
 			i += bits.TrailingZeros64(m) / 8
 			break
 		}
 	}
-	if i+2 >= len(d) || d[i] != '"' || d[i+1] != ':' || d[i+2] <= ' ' {
+	if i+2 >= len(d) || d[i-1] == '\\' || d[i+1] != ':' || d[i+2] <= ' ' {
 		return false
 	}
 	c.Name, c.pos, c.open = d[name:i:i], i+2, false

@@ -79,7 +79,6 @@ const (
 	ones   = 0x0101010101010101
 	highs  = ones << 7
 	quotes = ones * '"'
-	slants = ones * '\\'
 )
 
 func zeros(x uint64) uint64 { return (x - ones) &^ x & highs }
@@ -90,24 +89,20 @@ const shortString = 32
 
 // skipString returns the index after the string whose opening quote is at i.
 func skipString(d []byte, i int) (int, error) {
-	i++
-	for end := i + shortString; i < end && i+8 <= len(d); {
-		x := binary.LittleEndian.Uint64(d[i:])
-		m := zeros(x^quotes) | zeros(x^slants)
-		if m == 0 {
-			i += 8
-			continue
-		}
-		i += bits.TrailingZeros64(m) / 8
-		if d[i] == '"' {
+	from := i + 1
+	for i = from; i < from+shortString && i+8 <= len(d); i += 8 {
+		if m := zeros(binary.LittleEndian.Uint64(d[i:]) ^ quotes); m != 0 {
+			i += bits.TrailingZeros64(m) / 8
+			if d[i-1] == '\\' { // it may be a part of the string
+				break
+			}
 			return i + 1, nil
 		}
-		i += 2 // an escape
 	}
-	return skipLong(d, i)
+	return skipLong(d, from)
 }
 
-// skipLong is skipString from a byte of the string on that no backslash is before.
+// skipLong is skipString from the string's first byte on.
 func skipLong(d []byte, from int) (int, error) {
 	for from < len(d) {
 		n := bytes.IndexByte(d[from:], '"')
