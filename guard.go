@@ -281,7 +281,8 @@ func readAnswer(data []byte) (ans answer, ok bool) {
 		case "model":
 			ans.model = c.Value()
 		case "choices":
-			ans.brokenOff = brokenOff(&c)
+			_, fault := finishReasons(&c)
+			ans.brokenOff = fault != nil
 		default:
 			c.Skip()
 		}
@@ -297,29 +298,6 @@ func readAnswer(data []byte) (ans answer, ok bool) {
 func isErrorObject(data []byte) bool {
 	ans, ok := readAnswer(data)
 	return ok && ans.isError
-}
-
-// brokenOff reads an answer's choices, and reports whether one of them was broken
-// off by the server.
-func brokenOff(c *jsonscan.Cursor) (broken bool) {
-	if !c.Array() {
-		c.Skip()
-		return false
-	}
-	for c.Element() {
-		if !c.Object() {
-			c.Skip()
-			continue
-		}
-		for c.Key() {
-			if string(c.Name) == "finish_reason" {
-				broken = isFinishReasonFault(c.Value()) || broken
-			} else {
-				c.Skip()
-			}
-		}
-	}
-	return broken
 }
 
 // inMemory is the body that was read.

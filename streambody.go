@@ -139,7 +139,7 @@ func readEvent(data []byte) (s said) {
 	for c.Key() {
 		switch string(c.Name) {
 		case "choices":
-			s.choices(&c)
+			s.finished, s.fault = finishReasons(&c)
 		case "usage":
 			s.usage = notNull(c.Value())
 		case "type":
@@ -155,33 +155,6 @@ func readEvent(data []byte) (s said) {
 		}
 	}
 	return s
-}
-
-// choices looks for the choices' finish reasons, up to the first that is a fault.
-func (s *said) choices(c *jsonscan.Cursor) {
-	if !c.Array() {
-		c.Skip()
-		return
-	}
-	for c.Element() {
-		if !c.Object() {
-			c.Skip()
-			continue
-		}
-		for c.Key() {
-			if string(c.Name) != "finish_reason" {
-				c.Skip()
-				continue
-			}
-			switch reason := notNull(c.Value()); {
-			case reason == nil, s.fault != nil:
-			case isFinishReasonFault(reason):
-				s.fault = reason
-			default:
-				s.finished = true
-			}
-		}
-	}
 }
 
 // notNull is value, or nil if it is null.

@@ -158,18 +158,6 @@ func isUnsendable(err error) bool {
 // retryable reports whether a later attempt at the same place may end better.
 func (v verdict) retryable() bool { return v.outcome == fault || v.outcome == throttled }
 
-// finishReasonFault reports whether a finish_reason is one by which DeepSeek
-// says, inside a 200, that it broke off
-// (https://api-docs.deepseek.com/api/create-chat-completion).
-func finishReasonFault(reason string) bool {
-	return reason == string(FinishInsufficientResource) || reason == string(FinishAborted)
-}
-
-// isFinishReasonFault is finishReasonFault of a raw JSON value.
-func isFinishReasonFault(raw []byte) bool {
-	return len(raw) > 2 && finishReasonFault(string(raw[1:len(raw)-1]))
-}
-
 // settleFor is how long the body of a failed response is waited for where no
 // guard's clocks run: the status has said what matters.
 const settleFor = 10 * time.Second
