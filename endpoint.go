@@ -127,9 +127,17 @@ func equalSecrets(a, b string) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	var differ byte
+	// Eight at a time: the compiler makes one load of these.
+	word := func(s string) uint64 {
+		return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	}
+	var differ uint64
+	for ; len(a) >= 8; a, b = a[8:], b[8:] {
+		differ |= word(a[:8]) ^ word(b[:8])
+	}
 	for i := range len(a) {
-		differ |= a[i] ^ b[i]
+		differ |= uint64(a[i] ^ b[i])
 	}
 	return differ == 0
 }

@@ -138,6 +138,16 @@ func FuzzRouteAddress(f *testing.F) {
 	})
 }
 
+func TestEqualSecrets(t *testing.T) {
+	const secret = "Bearer sk-0123456789abcdef"
+	for i := range len(secret) {
+		require.True(t, equalSecrets(secret[i:], secret[i:]), i)
+		require.False(t, equalSecrets(secret, secret[:i]+"!"+secret[i+1:]), i)
+		require.False(t, equalSecrets(secret, secret[:i]), i)
+	}
+	require.True(t, equalSecrets("", ""))
+}
+
 // The request goes out with the pool's key and with no other, under whatever
 // name; the caller's header is not changed, and not copied if it is right.
 func TestHeaderHasTheOneKey(t *testing.T) {
