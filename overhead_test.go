@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,6 +63,16 @@ func TestOverheadAllocations(t *testing.T) {
 			require.LessOrEqual(t, ours-bare, 15.0, "%d keys", keys)
 		}
 	}
+}
+
+// TestRecordsFitTheAllocator: one word more, and the next size of memory is taken
+// for each call.
+func TestRecordsFitTheAllocator(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("the sizes are those of 64 bits")
+	}
+	require.LessOrEqual(t, unsafe.Sizeof(call{}), uintptr(512))
+	require.LessOrEqual(t, unsafe.Sizeof(watched{}), uintptr(320))
 }
 
 func BenchmarkOverhead(b *testing.B) {
