@@ -42,7 +42,7 @@ func (c Candidate) InFlight() int { return int(c.slot.inFlight.Load()) }
 func (c Candidate) Limit() int { return int(c.slot.reach.Load()) }
 
 // Weight is the account's configured weight.
-func (c Candidate) Weight() int { return c.slot.account.weight }
+func (c Candidate) Weight() int { return c.slot.weight }
 
 // Home reports whether the call's conversation belongs to this account: it was
 // there last, or is to begin there. What DeepSeek has of it in its context cache

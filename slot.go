@@ -44,7 +44,9 @@ type slot struct {
 	model   *modelPool
 	account *account
 
-	// For choices, without the lock.
+	// For choices, without the lock: with the two above, in one line of the processor's
+	// cache, as most of a large pool is in none.
+	weight   int // the account's
 	inFlight atomic.Int64
 	limit    atomic.Int64
 	reach    atomic.Int64 // the limit, or how far it was approached
@@ -79,7 +81,7 @@ type slot struct {
 }
 
 func newSlot(m *modelPool, a *account) *slot {
-	s := &slot{model: m, account: a, max: a.max, patience: 1}
+	s := &slot{model: m, account: a, weight: a.weight, max: a.max, patience: 1}
 	s.lane.unsteady = true // most calls never stand in it
 	limit := a.max
 	if limit == 0 {
