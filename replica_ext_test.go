@@ -134,6 +134,16 @@ func (f *fleet) add(state deepseek.SharedState, sharing deepseek.Sharing, opts .
 	return m
 }
 
+// settled starts replicas, each with that many callers, and waits until they know
+// the limit and each other.
+func (f *fleet) settled(state deepseek.SharedState, replicas, callers int) {
+	f.Helper()
+	for range replicas {
+		f.add(state, deepseek.Sharing{}).work(callers)
+	}
+	time.Sleep(20 * time.Second)
+}
+
 // counted counts what is in flight: from sending to the end of the body.
 func (m *member) counted(base http.RoundTripper) http.RoundTripper {
 	return roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -245,10 +255,7 @@ func TestReplicasShareALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 60)
 		state := deepseek.NewMemoryState()
-		for range 3 {
-			f.add(state, deepseek.Sharing{}).work(100)
-		}
-		time.Sleep(20 * time.Second)
+		f.settled(state, 3, 100)
 		f.since()
 		time.Sleep(20 * time.Second)
 		require.LessOrEqual(t, f.since(), int64(63))
@@ -430,10 +437,7 @@ func TestFirstBackAtAForgetfulState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 15)
 		first := deepseek.NewMemoryState()
-		for range 3 {
-			f.add(first, deepseek.Sharing{}).work(50)
-		}
-		time.Sleep(20 * time.Second)
+		f.settled(first, 3, 50)
 		f.since()
 		fresh := deepseek.NewMemoryState()
 		for _, m := range f.members {
@@ -457,10 +461,7 @@ func TestSharedStateThatForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, 15)
 		first := deepseek.NewMemoryState()
-		for range 3 {
-			f.add(first, deepseek.Sharing{}).work(50)
-		}
-		time.Sleep(20 * time.Second)
+		f.settled(first, 3, 50)
 		for range 5 {
 			f.since()
 			fresh := deepseek.NewMemoryState()

@@ -184,27 +184,27 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		}
 		return nil
 	}
-	p := &c.permit
-	if p.slot != nil { // an earlier attempt's: the trail points at it
-		p = new(permit)
+	trial := a.trial.Load() != 0
+	if trial && !a.trial.CompareAndSwap(1, 2) {
+		s.worth(false)
+		return nil
 	}
-	*p = permit{target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k}, epoch: s.epoch, takenAt: momentOf(now)}
-	if a.trial.Load() != 0 {
-		if !a.trial.CompareAndSwap(1, 2) {
-			s.worth(false)
-			*p = permit{}
-			return nil
-		}
-		p.trial = true
-	}
-	if p.tokens, until = a.quota.take(requestBytes, now); until != 0 {
-		if p.trial {
+	tokens, until := a.quota.take(requestBytes, now)
+	if until != 0 {
+		if trial {
 			a.trial.Store(1)
 		}
 		s.worth(false)
 		lower(&s.model.thaw, until)
-		*p = permit{}
 		return nil
+	}
+	p := &c.permit
+	if p.slot != nil { // an earlier attempt's: the trail points at it
+		p = new(permit)
+	}
+	*p = permit{
+		target: target{endpoint: c.to.place(), model: c.hostModel(), slot: s, key: k},
+		epoch:  s.epoch, trial: trial, takenAt: momentOf(now), tokens: tokens,
 	}
 	n := int(s.inFlight.Add(1))
 	s.peak = max(s.peak, s.out())
