@@ -1,10 +1,5 @@
 package jsonscan
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
-
 // Cursor reads a value from front to back, going into the objects and arrays that
 // matter and over the rest, so that no byte is looked at twice:
 //
@@ -94,17 +89,8 @@ func (c *Cursor) nearKey() bool {
 		return false
 	}
 	name := i + 1
-	for i = name; ; i += 8 {
-		if i+8 > len(d) {
-			return false
-		}
-		x := binary.LittleEndian.Uint64(d[i:])
-		if m := zeros(x ^ quotes); m != 0 {
-			i += bits.TrailingZeros64(m) / 8
-			break
-		}
-	}
-	if i+2 >= len(d) || d[i-1] == '\\' || d[i+1] != ':' || d[i+2] <= ' ' {
+	i, ok := nearQuote(d, name)
+	if !ok || i+2 >= len(d) || d[i+1] != ':' || d[i+2] <= ' ' {
 		return false
 	}
 	c.Name, c.pos, c.open = d[name:i:i], i+2, false

@@ -90,16 +90,22 @@ const shortString = 32
 // skipString returns the index after the string whose opening quote is at i.
 func skipString(d []byte, i int) (int, error) {
 	from := i + 1
-	for i = from; i < from+shortString && i+8 <= len(d); i += 8 {
-		if m := zeros(binary.LittleEndian.Uint64(d[i:]) ^ quotes); m != 0 {
-			i += bits.TrailingZeros64(m) / 8
-			if d[i-1] == '\\' { // it may be a part of the string
-				break
-			}
-			return i + 1, nil
-		}
+	if i, ok := nearQuote(d, from); ok {
+		return i + 1, nil
 	}
 	return skipLong(d, from)
+}
+
+// nearQuote returns where the string ends whose first byte is at i, if that is
+// near and there is no backslash before it.
+func nearQuote(d []byte, i int) (int, bool) {
+	for end := i + shortString; i < end && i+8 <= len(d); i += 8 {
+		if m := zeros(binary.LittleEndian.Uint64(d[i:]) ^ quotes); m != 0 {
+			i += bits.TrailingZeros64(m) / 8
+			return i, d[i-1] != '\\' // else it may be a part of the string
+		}
+	}
+	return i, false
 }
 
 // skipLong is skipString from the string's first byte on.
