@@ -50,8 +50,9 @@ func (p *Pool) checkNow(c *call, next http.RoundTripper, req *http.Request) bool
 // balanceCheck looks whether accounts have money again, beside a call that
 // others serve. It does not outlive the call.
 type balanceCheck struct {
-	stop context.CancelFunc
-	kept bool // until the end of the response
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it is over
+	kept   bool          // until the end of the response
 }
 
 func (p *Pool) checkBeside(c *call, next http.RoundTripper, req *http.Request) *balanceCheck {
@@ -59,13 +60,24 @@ func (p *Pool) checkBeside(c *call, next http.RoundTripper, req *http.Request) *
 	if len(accounts) == 0 {
 		return nil
 	}
-	ctx, stop := context.WithCancel(c.Context)
+	ctx, cancel := context.WithCancel(c.Context)
+	k := &balanceCheck{cancel: cancel, done: make(chan struct{})}
 	go func() {
+		defer close(k.done)
+		// A base that panics has not told of any money. The call, which may be well
+		// served, has nothing to do with it.
+		defer func() { _ = recover() }()
 		for _, a := range accounts {
 			a.hasMoney(ctx, c.watch, next, req)
 		}
 	}()
-	return &balanceCheck{stop: stop}
+	return k
+}
+
+// stop ends the check, once its base has noticed.
+func (k *balanceCheck) stop() {
+	k.cancel()
+	<-k.done
 }
 
 // endWith lets the check go on to the end of the response.

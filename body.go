@@ -396,7 +396,7 @@ func (b *endingBody) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF:
 		b.stop()
-		b.end(b.verdict)
+		b.end(b.soFar())
 	case err != nil:
 		b.stop()
 		b.end(judge(nil, err))

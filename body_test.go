@@ -492,3 +492,20 @@ func TestBodyPutInByAMiddleware(t *testing.T) {
 		})
 	}
 }
+
+// Without a guard, a body may come to its end in the moment in which its caller
+// gives up: it is over once, and the race detector has nothing to say.
+func TestBodyEndsAsItsCallerGivesUp(t *testing.T) {
+	p, err := NewPool(nil, account1("a", "sk-a"))
+	require.NoError(t, err)
+	rt := p.Middleware()(scripted(jsonReply(0, wholeAnswer)))
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		resp, err := rt.RoundTrip(chatRequest(ctx, false))
+		require.NoError(t, err)
+		go cancel()
+		_, _ = io.ReadAll(resp.Body)
+		require.NoError(t, resp.Body.Close())
+	}
+	require.Eventually(t, func() bool { return p.Stats()[0].Models[0].InFlight == 0 }, time.Minute, time.Millisecond)
+}

@@ -14,8 +14,8 @@ const (
 )
 
 // byModel keeps one value a model, made at first use. Beyond maxModels names
-// the rest share one value, as do names that are no names. Reading takes no lock. The zero value is ready;
-// safe for concurrent use.
+// the rest share one value, as do names that are no names. Reading takes no lock.
+// The zero value is ready; safe for concurrent use.
 type byModel[T any] struct {
 	values atomic.Pointer[map[string]T] // replaced, never changed
 	mu     sync.Mutex
@@ -27,6 +27,16 @@ func (m *byModel[T]) all() map[string]T {
 		return *p
 	}
 	return nil
+}
+
+// each does something to every value, those included that are being made. No value
+// is made meanwhile.
+func (m *byModel[T]) each(do func(T)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, v := range m.all() {
+		do(v)
+	}
 }
 
 func (m *byModel[T]) get(model string, create func(model string) T) T {

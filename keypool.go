@@ -168,12 +168,12 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 		}
 		if last != nil {
 			if !c.mayTryAgain() {
-				permit.finish(c, verdict{outcome: cancelled})
+				permit.finish(c, verdict{outcome: refused})
 				return last, nil
 			}
 			c.used.Add(1)
 			if err := c.again(); err != nil {
-				permit.finish(c, verdict{outcome: cancelled})
+				permit.finish(c, verdict{outcome: refused})
 				return last, nil
 			}
 			if last != busy {
@@ -296,10 +296,10 @@ func (p *Pool) find(name string) *account { return p.byName[name] }
 // setAccounts replaces the set of accounts. p.mu is held.
 func (p *Pool) setAccounts(accounts []*account) {
 	p.accounts.Store(&accounts)
-	for _, m := range p.models.all() {
+	p.models.each(func(m *modelPool) {
 		m.bench.Store(newBench(m, m.bench.Load(), accounts))
 		m.returned()
-	}
+	})
 }
 
 // Remove removes an account. Its calls in flight end normally.

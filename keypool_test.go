@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -648,4 +650,61 @@ func TestPoolConcurrentUse(t *testing.T) {
 		require.Zero(t, a.Models[0].InFlight)
 	}
 	require.Zero(t, room.length.Load())
+}
+
+// An account that is added while a model's accounts are being gathered for the
+// first time is one of them.
+func TestAccountAddedWhileAModelIsNew(t *testing.T) {
+	accounts := make([]Account, 1000)
+	for i := range accounts {
+		accounts[i] = account1(fmt.Sprintf("account %d", i), fmt.Sprintf("sk-%d", i))
+	}
+	for i := range 40 {
+		p, err := NewPool(nil, accounts...)
+		require.NoError(t, err)
+		made := make(chan *modelPool)
+		go func() { made <- p.model("m") }()
+		for range 10 * i {
+			runtime.Gosched()
+		}
+		require.NoError(t, p.Add(account1("new", "sk-new")))
+		m := <-made
+		require.Len(t, m.bench.Load().slots, len(accounts)+1)
+	}
+}
+
+// The question for the balance is over before the call is, whatever the base does.
+func TestBalanceCheckEndsWithItsCall(t *testing.T) {
+	for name, how := range map[string]func(ctx context.Context){
+		"a base that takes its time": func(ctx context.Context) { <-ctx.Done(); time.Sleep(time.Second) },
+		"a base that panics":         func(context.Context) { panic("balance") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := &keyBase{}
+				base.set("a", "402")
+				var asked, over atomic.Int64
+				p, err := NewPool(nil, account1("a", "a"), account1("b", "b"))
+				require.NoError(t, err)
+				rt := p.Middleware()(roundTripper(func(req *http.Request) (*http.Response, error) {
+					if req.URL.Path != "/user/balance" {
+						time.Sleep(time.Second)
+						return base.RoundTrip(req)
+					}
+					asked.Add(1)
+					defer over.Add(1)
+					how(req.Context())
+					return nil, req.Context().Err()
+				}))
+				for range 3 {
+					_, err := statusOf(t.Context(), rt)
+					require.NoError(t, err)
+					require.Equal(t, asked.Load(), over.Load())
+					time.Sleep(balanceEvery)
+				}
+				require.Positive(t, asked.Load())
+				require.Equal(t, StateOutOfBalance, p.Stats()[0].State)
+			})
+		})
+	}
 }
