@@ -28,7 +28,7 @@ func (h *hedger) take(c *call, req *http.Request) (price Money, ok bool) {
 		return 0, false
 	}
 	if h.meter != nil {
-		price = h.meter.prompt(c.model, req.ContentLength)
+		price = h.meter.prompt(c.hostModel(), req.ContentLength)
 		if float64(h.spent+price) > h.policy.MaxCost*float64(h.meter.Spend().Amount) {
 			return 0, false
 		}

@@ -181,7 +181,7 @@ func (c *call) hedge() *call {
 	return &call{
 		Context: c.Context, model: c.model, stream: c.stream, known: true, conversation: c.conversation, entered: true,
 		watch: c.watch, maxAttempts: c.maxAttempts, race: c.race, of: c,
-		retry: c.retry, to: c.elsewhere(), fellBack: c.fellBack,
+		retry: c.retry, to: c.elsewhere(), fellBack: c.fellBack, continues: c.continues,
 	}
 }
 
@@ -367,7 +367,7 @@ func (c *call) sent() int {
 	return len(c.attempts)
 }
 
-// told is what the answer said of its tokens; 0 if it has not, or not yet.
+// told is what the attempt's answer said of its tokens; 0 if it has not, or not yet.
 func (c *call) told() (prompt, answer int) {
 	t := c.counted()
 	if t == nil {
@@ -411,6 +411,15 @@ func (c *call) spent() *Usage {
 	}
 	sum := before.Plus(*now)
 	return &sum
+}
+
+// spentTokens are those of the answer, over all attempts; 0 if none was told.
+func (c *call) spentTokens() (prompt, answer int) {
+	u := c.spent()
+	if u == nil {
+		return 0, 0
+	}
+	return u.PromptTokens, u.CompletionTokens
 }
 
 // trail returns the attempts so far.
@@ -460,9 +469,15 @@ func (c *call) ride(shared *call, lent bool) {
 // bear makes c the one that has used and paid what a shared call has.
 func (c *call) bear(shared *call) {
 	t, cost := shared.answer().counted(), shared.costs()
+	shared.mu.Lock()
+	before := shared.had().before
+	shared.mu.Unlock()
 	c.tally.Store(t)
 	c.mu.Lock()
 	c.cost = c.cost.plus(cost)
+	if before != nil {
+		c.rare().before = before
+	}
 	c.mu.Unlock()
 }
 

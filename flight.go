@@ -225,7 +225,7 @@ func (f *flight) keep(a *keptAnswer) {
 		return
 	}
 	a.at, a.contentType, a.trace = time.Now(), h.Get("Content-Type"), h.Get("X-Ds-Trace-Id")
-	a.prompt, a.completion = c.told()
+	a.prompt, a.completion = c.spentTokens()
 	cost := c.costs()
 	a.amount, a.currency = cost.Amount, cost.Currency
 	k.keep(c, f.key, a)
@@ -544,7 +544,7 @@ func (p *passenger) pay() {
 	case pays:
 		p.c.bear(f.call)
 	case spared:
-		prompt, completion := f.call.told()
+		prompt, completion := f.call.spentTokens()
 		cost := f.call.costs()
 		p.c.spare(f.cache.spared(prompt, completion, cost.Amount, cost.Currency), f.cache.currency)
 	}

@@ -96,16 +96,32 @@ func newHedger(h Hedging, m *Meter) (*hedger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &hedger{policy: h, meter: m, allowance: allowance{left: float64(h.Burst)}}, nil
+	return &hedger{policy: h, meter: m, counts: new(hedgeCounts), experience: &experience{allowance: allowance{left: float64(h.Burst)}}}, nil
 }
 
 type hedger struct {
 	policy Hedging
 	meter  *Meter // nil: none
+	counts *hedgeCounts
+	*experience
+}
+
+// hedgeCounts are of a transport and its successors.
+type hedgeCounts struct{ sent, won atomic.Int64 }
+
+// experience is what a policy goes by.
+type experience struct {
 	allowance
-	streams   byModel[*lateness]
-	wholes    byModel[*lateness]
-	sent, won atomic.Int64
+	streams byModel[*lateness]
+	wholes  byModel[*lateness]
+}
+
+// inherit takes over what old has that fits.
+func (h *hedger) inherit(old *hedger) {
+	h.counts = old.counts
+	if h.policy == old.policy {
+		h.experience = old.experience
+	}
 }
 
 // lateness is what is known of answers to calls like c.
@@ -124,7 +140,7 @@ func (h *hedger) do(next http.RoundTripper, c *call, req *http.Request) (*http.R
 		return c.pass(next, req)
 	}
 	p := h.lateness(c)
-	r := &race{hedger: h, lateness: p, late: time.Duration(p.late.Load()), next: next, c: c, req: req}
+	r := &race{hedger: h, lateness: p, late: time.Duration(p.late.Load()), next: next, c: c, req: req, get: c.body.get}
 	resp, err := r.run()
 	o := judge(resp, err).outcome
 	switch {

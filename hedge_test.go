@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -691,4 +692,99 @@ func TestHedgingRefusesBadConfiguration(t *testing.T) {
 		_, err = deepseek.NewHedge(h, nil)
 		require.ErrorAs(t, err, &bad, field)
 	}
+}
+
+// A hedge's request is put into the form of the endpoint that it is sent to, as
+// the first attempt's is.
+func TestHedgeToAnEndpointWithNamesOfItsOwn(t *testing.T) {
+	for name, priced := range map[string]bool{"with prices": true, "without prices": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var late atomic.Bool
+				base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					body, err := io.ReadAll(req.Body)
+					require.NoError(t, err)
+					require.Contains(t, string(body), `"vendor/flash"`)
+					wait := usual
+					if late.Swap(false) {
+						wait = time.Minute
+					}
+					select {
+					case <-time.After(wait):
+					case <-req.Context().Done():
+						return nil, req.Context().Err()
+					}
+					answer := `{"id":"1","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],` +
+						`"usage":{"prompt_tokens":5,"completion_tokens":100,"total_tokens":105}}`
+					return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: req}, nil
+				})
+				prices := deepseek.PricesUSD()
+				if priced {
+					prices.Models["vendor/flash"] = prices.Models[deepseek.ModelFlash]
+				}
+				client, err := deepseek.New(deepseek.WithTransport(base), deepseek.WithHedging(generous), deepseek.WithPrices(prices),
+					deepseek.WithEndpoints(deepseek.Endpoint{
+						Name: "vendor", BaseURL: "https://vendor.example/v1", Models: map[string]string{deepseek.ModelFlash: "vendor/flash"},
+						Accounts: []deepseek.Account{{Keys: []string{"sk-one"}}, {Keys: []string{"sk-two"}}},
+					}))
+				require.NoError(t, err)
+				for i := range 30 {
+					late.Store(i == 29)
+					answer, err := client.Chat(t.Context(), &deepseek.ChatRequest{Messages: []deepseek.Message{deepseek.User("Hi")}})
+					require.NoError(t, err)
+					require.Equal(t, "Hello", answer.Text())
+				}
+				s := client.Transport().Stats()
+				require.EqualValues(t, 1, s.Hedges)
+				require.EqualValues(t, 1, s.HedgesWon)
+			})
+		})
+	}
+}
+
+// What the response cache saves by an answer that a hedge has got is what that
+// answer used.
+func TestHedgedAnswerFromTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := prepareHedged(t, 2, false).connect(generous, deepseek.WithCache(deepseek.Cache{}))
+		for i := range 20 {
+			_, err := x.call(t.Context(), fmt.Sprint(i))
+			require.NoError(t, err)
+		}
+		x.srv.Enqueue(slowly(time.Minute))
+		for range 2 {
+			_, err := x.call(t.Context(), "Why is the sea salt?")
+			require.NoError(t, err)
+		}
+		s := x.tr.Stats()
+		require.EqualValues(t, 1, s.HedgesWon)
+		x.mu.Lock()
+		used := x.ends[20].Usage
+		x.mu.Unlock()
+		require.EqualValues(t, used.PromptTokens, s.Cache.SavedPromptTokens)
+		require.EqualValues(t, used.CompletionTokens, s.Cache.SavedOutputTokens)
+	})
+}
+
+// A successor knows what is late, and has the counts.
+func TestSuccessorGoesOnHedging(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newHedged(t, 2, false)
+		x.srv.Enqueue(slowly(time.Minute))
+		_, err := x.call(t.Context(), "Hi")
+		require.NoError(t, err)
+		succeed := func(h deepseek.Hedging) {
+			next, err := x.tr.Successor(deepseek.WithAccounts(x.accounts...), deepseek.WithBaseURL(x.srv.URL), deepseek.WithTransport(x.base), deepseek.WithHedging(h))
+			require.NoError(t, err)
+			require.Equal(t, x.tr.Stats().HedgesWon, next.Stats().HedgesWon)
+			x.tr, x.client = next, &http.Client{Transport: next}
+			x.srv.Enqueue(slowly(time.Minute))
+			_, err = x.call(t.Context(), "Hi")
+			require.NoError(t, err)
+		}
+		succeed(generous)
+		require.EqualValues(t, 2, x.tr.Stats().Hedges)
+		succeed(deepseek.Hedging{MinSamples: 1e6, MaxShare: 1, MaxCost: 1})
+		require.EqualValues(t, 2, x.tr.Stats().Hedges, "another policy has all to learn")
+	})
 }

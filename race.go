@@ -3,6 +3,7 @@ package deepseek
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -21,8 +22,9 @@ type race struct {
 	lateness *lateness
 	late     time.Duration // when a hedge is due, after the attempt was sent; 0: never
 	next     http.RoundTripper
-	c        *call         // the call, whose record is the first attempt's
-	req      *http.Request // as it came
+	c        *call                         // the call, whose record is the first attempt's
+	req      *http.Request                 // as it came
+	get      func() (io.ReadCloser, error) // a fresh copy of its body
 
 	// Guarded by mu.
 	mu            sync.Mutex
@@ -153,7 +155,7 @@ func (r *race) hedge() {
 		sent := r.second.abort != nil
 		r.mu.Unlock()
 		if sent {
-			h.sent.Add(1)
+			h.counts.sent.Add(1)
 		} else {
 			h.giveBack(price)
 			c.used.Add(-1)
@@ -168,10 +170,11 @@ var errGone = errors.New("deepseek: the hedge's goroutine has ended")
 
 // send makes the second attempt.
 func (r *race) send(second *call) (*http.Response, error) {
-	body, err := r.c.body.get()
+	body, err := r.get()
 	if err != nil {
 		return nil, err
 	}
+	second.body.get = r.get
 	second.body.send(body)
 	defer second.leave()
 	resp, err := second.pass(r.next, r.req)
@@ -219,7 +222,7 @@ func (r *race) finish(resp *http.Response, err error) (*http.Response, error) {
 		_ = resp.Body.Close()
 	}
 	c.wonBy(r.winner)
-	r.hedger.won.Add(1)
+	r.hedger.counts.won.Add(1)
 	return r.resp, r.err
 }
 

@@ -264,7 +264,7 @@ func TestRaceIsDecidedAroundTheHedge(t *testing.T) {
 	own := chatRequest(c, true)
 	own, err := c.body.take(own)
 	require.NoError(t, err)
-	r := &race{c: c, req: own, winner: c, next: s}
+	r := &race{c: c, req: own, get: c.body.get, winner: c, next: s}
 	c.race = r
 	second := c.hedge()
 	resp, err := r.send(second)

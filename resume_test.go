@@ -468,3 +468,40 @@ func TestPauseOfAllStreams(t *testing.T) {
 		require.Positive(t, stats.Resumed)
 	})
 }
+
+// With the response cache above, a continued answer's usage is that of all its
+// parts as well, and so is what the cache saves by it.
+func TestUsageOfAContinuedAnswerUnderTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ends []deepseek.CallEndEvent
+		observer := deepseek.WithObserver(deepseek.Observer{CallEnd: func(e deepseek.CallEndEvent) { ends = append(ends, e) }})
+		for _, cached := range []bool{false, true} {
+			opts := []deepseek.Option{observer}
+			if cached {
+				opts = append(opts, deepseek.WithCache(deepseek.Cache{}))
+			}
+			srv, client := resuming(t, nil, opts...)
+			srv.Enqueue(deepseektest.CutAfter(4))
+			calls := 1
+			if cached {
+				calls = 2 // the second is a hit
+			}
+			for range calls {
+				stream, err := client.ChatStream(t.Context(), ask(deepseek.User("Hi")))
+				require.NoError(t, err)
+				_, _, err = collect(stream)
+				require.NoError(t, err)
+			}
+			synctest.Wait()
+			if cached {
+				s := client.Transport().Stats().Cache
+				require.EqualValues(t, 1, s.Hits)
+				require.EqualValues(t, ends[0].Usage.PromptTokens, s.SavedPromptTokens)
+				require.EqualValues(t, ends[0].Usage.CompletionTokens, s.SavedOutputTokens)
+			}
+		}
+		require.Len(t, ends, 3)
+		require.Greater(t, ends[0].Usage.PromptTokens, 10)
+		require.Equal(t, ends[0].Usage, ends[1].Usage)
+	})
+}

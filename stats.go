@@ -137,7 +137,7 @@ func (t *Transport) Stats() Stats {
 		s.Sharing = r.stats()
 	}
 	if t.hedger != nil {
-		s.Hedges, s.HedgesWon = t.hedger.sent.Load(), t.hedger.won.Load()
+		s.Hedges, s.HedgesWon = t.hedger.counts.sent.Load(), t.hedger.counts.won.Load()
 	}
 	return s
 }

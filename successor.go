@@ -11,10 +11,11 @@ import (
 // would be learned anew at the price of 429s.
 //
 // It has t's connections, counts and spend; its waiting room, with those who wait
-// in it; its retry budget and cache, if their policies are the same; for an
-// endpoint of the same name and base URL, what was measured of it; and, if its
-// authorization and strategy are the same too, its breaker, if its policy is the
-// same, and its [Pool], in which now are the new options' accounts. Of these, one that was there under the same name keeps what
+// in it; its retry budget, its cache and what hedging has learned, each if its
+// policy is the same; for an endpoint of the same name and base URL, what was
+// measured of it; and, if its authorization and strategy are the same too, its
+// breaker, if its policy is the same, and its [Pool], in which now are the new
+// options' accounts. Of these, one that was there under the same name keeps what
 // is known of it and of the keys that it still has; one with other limits or
 // weight than before begins anew.
 //
@@ -63,6 +64,9 @@ func (t *Transport) inherit(old *Transport) {
 	}
 	if t.retrier != nil && old.retrier != nil && t.retrier.policy.Budget == old.retrier.policy.Budget {
 		t.retrier.budget = old.retrier.budget
+	}
+	if t.hedger != nil && old.hedger != nil {
+		t.hedger.inherit(old.hedger)
 	}
 	if t.cache != nil && old.cache != nil && reflect.DeepEqual(t.options.cache, old.options.cache) {
 		t.cache = old.cache
