@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 	"unicode/utf8"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
@@ -319,20 +318,11 @@ func (k *continuation) noPrefix() bool { return !k.by.policy.AnyHost && !k.call.
 func (k *continuation) roundTrip(req *http.Request) (*http.Response, error) {
 	for tries := 0; ; tries++ {
 		resp, err := k.call.pass(k.next, req)
-		var open *CircuitOpenError
-		var none *NoAccountError
-		var retryIn time.Duration
-		switch {
-		case !k.begun || tries == k.by.policy.MaxContinuations:
-		case errors.As(err, &open):
-			retryIn = open.RetryIn
-		case errors.As(err, &none):
-			retryIn = none.RetryIn
-		}
-		if retryIn == 0 {
+		in := retryIn(err)
+		if in == 0 || !k.begun || tries == k.by.policy.MaxContinuations {
 			return resp, err
 		}
-		if no := k.wait(req.Context(), verdict{outcome: refused, wait: retryIn}); no != nil {
+		if no := k.wait(req.Context(), verdict{outcome: refused, wait: in}); no != nil {
 			if isContextError(no) {
 				err = no
 			}

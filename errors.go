@@ -326,10 +326,13 @@ func noEndpoint(model, path string, refusals []declined) error {
 // retryIn is when a refusal may end; 0 if unknown.
 func retryIn(err error) time.Duration {
 	var (
-		open *CircuitOpenError
-		none *NoAccountError
+		nowhere *NoEndpointError
+		open    *CircuitOpenError
+		none    *NoAccountError
 	)
 	switch {
+	case errors.As(err, &nowhere): // the soonest of those that it is made of
+		return nowhere.RetryIn
 	case errors.As(err, &open):
 		return open.RetryIn
 	case errors.As(err, &none):

@@ -79,5 +79,5 @@ func (l *Logprobs) encode(w *jsonWriter) {
 func (l *Logprobs) add(more *Logprobs) {
 	l.Content = append(l.Content, more.Content...)
 	l.ReasoningContent = append(l.ReasoningContent, more.ReasoningContent...)
-	l.Extra = more.Extra
+	l.Extra.merge(more.Extra)
 }

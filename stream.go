@@ -247,6 +247,7 @@ func (j *joined) response() *ChatResponse {
 		to.Message.Content, to.Message.ReasoningContent = c.content.String(), c.reasoning.String()
 		if c.Logprobs != nil {
 			l := *c.Logprobs
+			l.Extra = maps.Clone(l.Extra)
 			to.Logprobs = &l
 		}
 		for _, call := range c.calls {

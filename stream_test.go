@@ -94,6 +94,23 @@ func TestStreamedLogprobsAddUp(t *testing.T) {
 	require.Equal(t, want.Text(), text)
 }
 
+// What a chunk's logprobs have beside the tokens stays, whatever comes after.
+func TestStreamedLogprobsKeepWhatIsUnknown(t *testing.T) {
+	base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		events := `data: {"id":"1","choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":[],"refusal":[1]}}]}` + "\n\n" +
+			`data: {"id":"1","choices":[{"index":0,"delta":{"content":"b"},"logprobs":{"content":[]}}]}` + "\n\n" +
+			`data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(events)), Request: req}, nil
+	})
+	c, err := deepseek.New(deepseek.WithTransport(base), deepseek.WithAPIKeys("sk-one"), deepseek.WithBaseURL(deepseek.DefaultBaseURL))
+	require.NoError(t, err)
+	stream, err := c.ChatStream(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err)
+	_, _, err = collect(stream)
+	require.NoError(t, err)
+	require.JSONEq(t, `[1]`, string(stream.Response().Choices[0].Logprobs.Extra["refusal"]))
+}
+
 func TestStreamedToolCallsAreJoinedByIndex(t *testing.T) {
 	c, s := newClient(t)
 	calls := []deepseektest.ToolCall{{ID: "call_a", Name: "f", Arguments: `{"a":"é中","b":[1,2,3]}`}, {ID: "call_b", Name: "g", Arguments: `{}`}}
