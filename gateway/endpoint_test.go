@@ -255,6 +255,36 @@ func TestOtherHosts(t *testing.T) {
 	})
 }
 
+// Where no endpoint serves what is asked for, the request is at fault; where those
+// that do are at fault, it may be tried again when the first of them can be.
+func TestNoEndpoint(t *testing.T) {
+	text := `
+endpoints:
+  - {name: a, base_url: https://a.example, accounts: [{keys: env:A_API_KEY}], models: {deepseek-flash: a/flash}}
+  - {name: b, base_url: https://b.example, accounts: [{keys: env:B_API_KEY}], models: {deepseek-flash: b/flash}}
+retry: off
+`
+	broke := says(402, `{"error":{"message":"Insufficient Balance"}}`)
+	behind(t, text, map[string]http.HandlerFunc{"a.example": broke, "b.example": broke}, func(d *door) {
+		for model, want := range map[string]struct {
+			status     int
+			retryAfter bool
+		}{"deepseek-v4-pro": {400, false}, "deepseek-flash": {503, true}} {
+			if want.status == 503 {
+				d.ask(model) // which finds out that neither can
+				time.Sleep(time.Minute)
+			}
+			resp, body := d.ask(model)
+			require.Equal(d, want.status, resp.StatusCode, body)
+			require.Equal(d, want.retryAfter, resp.Header.Get("Retry-After") != "")
+			require.Equal(d, "false", resp.Header.Get("X-Should-Retry"))
+			require.Contains(d, body, `"code":"no_endpoint"`)
+			require.Contains(d, body, "a: ")
+			require.Contains(d, body, "b: ")
+		}
+	})
+}
+
 func TestRegions(t *testing.T) {
 	after := func(wait time.Duration) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {

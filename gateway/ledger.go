@@ -78,18 +78,28 @@ func (l *ledger) turn(now time.Time) {
 }
 
 func (l *ledger) of(name string, now time.Time) deepseek.Money {
+	elsewhere := l.ask(name, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
-	l.ask(name)
+	l.learn(name, elsewhere)
 	return l.spent[name]
 }
 
-// ask takes in what a client has spent elsewhere too. l.mu is held.
-func (l *ledger) ask(name string) {
-	if l.counters != nil {
-		known, _ := l.counters.Spent(l.month, name)
-		l.spent[name] = deepseek.Money(known)
+// ask is what a client has spent, as far as counters know. They may have to ask a
+// server, so l.mu must not be held.
+func (l *ledger) ask(name string, now time.Time) deepseek.Money {
+	if l.counters == nil {
+		return 0
+	}
+	known, _ := l.counters.Spent(monthOf(now), name)
+	return deepseek.Money(known)
+}
+
+// learn takes in what counters know. l.mu is held.
+func (l *ledger) learn(name string, known deepseek.Money) {
+	if known > l.spent[name] {
+		l.spent[name] = known
 	}
 }
 
@@ -107,15 +117,17 @@ func (l *ledger) add(name string, amount deepseek.Money, now time.Time) {
 	if amount == 0 {
 		return
 	}
+	if l.counters != nil {
+		l.counters.Spend(monthOf(now), name, int64(amount))
+	}
+	elsewhere := l.ask(name, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
-	if l.counters != nil {
-		l.counters.Spend(l.month, name, int64(amount))
-		l.ask(name)
-	} else {
+	if l.counters == nil {
 		l.spent[name] += amount
 	}
+	l.learn(name, elsewhere)
 	if l.path != "" && l.saver == nil {
 		l.saver = time.AfterFunc(saveAfter, func() {
 			if err := l.save(); err != nil && l.log != nil {

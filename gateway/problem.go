@@ -37,16 +37,21 @@ func problemOf(ctx context.Context, err error) *problem {
 	// Some clients look for the mark of a stream's end anywhere in a line.
 	p.message = strings.ReplaceAll(p.message, "[DONE]", "the mark of its end")
 	var (
-		open  *deepseek.CircuitOpenError
-		none  *deepseek.NoAccountError
-		full  *deepseek.QueueFullError
-		api   *deepseek.APIError
-		timed interface{ Timeout() bool }
+		nowhere *deepseek.NoEndpointError
+		open    *deepseek.CircuitOpenError
+		none    *deepseek.NoAccountError
+		full    *deepseek.QueueFullError
+		api     *deepseek.APIError
+		timed   interface{ Timeout() bool }
 	)
 	switch {
 	case errors.Is(context.Cause(ctx), ErrShutdown):
 		p.status, p.code, p.message, p.retryIn = http.StatusServiceUnavailable, "shutting_down", ErrShutdown.Error(), time.Second
 		p.final = false
+	case errors.As(err, &nowhere) && errors.Is(err, deepseek.ErrInvalidRequest):
+		p.status, p.code = http.StatusBadRequest, "no_endpoint"
+	case nowhere != nil: // before the refusals that it is made of
+		p.status, p.code, p.retryIn = http.StatusServiceUnavailable, "no_endpoint", max(nowhere.RetryIn, time.Second)
 	case errors.As(err, &open):
 		p.status, p.code, p.retryIn = http.StatusServiceUnavailable, "circuit_open", max(open.RetryIn, time.Second)
 	case errors.As(err, &none):

@@ -75,17 +75,19 @@ func (s *server) reload(path, why string) {
 		refuse(err)
 		return
 	}
-	later := s.started.NeedsRestart(c)
-	if !slices.Contains(later, "tls") {
-		if err := s.loadCertificate(c); err != nil {
-			refuse(err)
-			return
-		}
+	cert, err := readCertificate(c)
+	if err != nil {
+		refuse(err)
+		return
 	}
 	settings, opts := s.settings(c)
 	if err := s.gateway.Reload(settings, opts...); err != nil {
 		refuse(err)
 		return
+	}
+	later := s.started.NeedsRestart(c)
+	if !slices.Contains(later, "tls") {
+		s.cert.Store(cert)
 	}
 	s.status.follow(c)
 	s.level.Set(c.Level())

@@ -106,6 +106,24 @@ func TestReloadOfSecrets(t *testing.T) {
 	p.stop()
 }
 
+// A certificate that comes with a configuration that is refused is not taken.
+func TestRefusedReloadKeepsTheCertificate(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	dir := t.TempDir()
+	roots := certificate(t, dir)
+	p := serve(t, srv.URL, "tls: {cert: "+dir+"/cert.pem, key: "+dir+"/key.pem}\nstate: "+dir+"/spent\n")
+	const refused = "the new configuration is refused, the old one stays"
+	p.rewrite(dir+"/spent", dir+"/elsewhere")
+	p.waitCount(refused, 1)
+	certificate(t, dir)
+	p.waitCount(refused, 2)
+	c := client(t)
+	c.Transport = trusting(t, roots)
+	require.Equal(t, http.StatusOK, status(t, c, p.url+"/models"))
+	p.stop()
+}
+
 // Many calls under way, streams and others, while the file is reloaded over and
 // over: none is lost, and none of the clients' counts. Streams follow each other, so
 // that there are some at every stage, and the others are held until all is over.

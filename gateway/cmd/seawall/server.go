@@ -72,9 +72,11 @@ func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 	if s.gateway, err = gateway.New(settings, append(opts, x.options...)...); err != nil {
 		return nil, err
 	}
-	if err := s.loadCertificate(c); err != nil {
+	cert, err := readCertificate(c)
+	if err != nil {
 		return nil, err
 	}
+	s.cert.Store(cert)
 	if err := s.gateway.Save(); err != nil { // rather than when the first client has spent something
 		return nil, err
 	}
@@ -122,17 +124,16 @@ func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-// loadCertificate reads the certificate, if there is to be one.
-func (s *server) loadCertificate(c *gateway.Config) error {
+// readCertificate reads the certificate; nil if there is to be none.
+func readCertificate(c *gateway.Config) (*tls.Certificate, error) {
 	if c.TLS.Cert == "" {
-		return nil
+		return nil, nil
 	}
 	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.cert.Store(&cert)
-	return nil
+	return &cert, nil
 }
 
 // tlsConfig serves the certificate as it is by then.
