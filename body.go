@@ -2,7 +2,6 @@ package deepseek
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -365,109 +364,4 @@ func modelName(value []byte) string {
 	}
 	name, _ := jsonscan.String(value)
 	return name
-}
-
-// endAtBodyEnd ties f to the end of a body that does not know its own end, for
-// layers that are used without the guard.
-func endAtBodyEnd(c *call, rc io.ReadCloser, v verdict, f finisher) io.ReadCloser {
-	b := &endingBody{ReadCloser: rc, ending: ending{verdict: v}}
-	b.onEnd(c, f)
-	b.stop = context.AfterFunc(c.Context, func() { b.end(verdict{outcome: cancelled}) })
-	if w, ok := rc.(io.Writer); ok { // a switched protocol: 101
-		return &endingPipe{endingBody: b, Writer: w}
-	}
-	return b
-}
-
-// endingBody is a body that tells when it has been read or closed.
-type endingBody struct {
-	io.ReadCloser
-	ending
-	stop func() bool
-}
-
-type endingPipe struct {
-	*endingBody
-	io.Writer
-}
-
-func (b *endingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	switch {
-	case err == io.EOF:
-		b.stop()
-		b.end(b.soFar())
-	case err != nil:
-		b.stop()
-		b.end(judge(nil, err))
-	}
-	return n, err
-}
-
-func (b *endingBody) Close() error {
-	b.stop()
-	b.end(verdict{outcome: cancelled})
-	return b.ReadCloser.Close()
-}
-
-// ending is the exactly-once end of a response: the part of a body that other
-// layers tie themselves to.
-type ending struct {
-	verdict verdict // how it ended, or is to end if all goes well
-
-	mu    sync.Mutex
-	ended bool
-	hooks *endHooks // nil: none
-}
-
-// endHooks has room for all the layers of a transport that hold something for a call.
-type endHooks struct {
-	all  []endHook
-	room [6]endHook
-}
-
-type endHook struct {
-	c *call
-	f finisher
-}
-
-// onEnd has f told of the end, at once if it is already over.
-func (e *ending) onEnd(c *call, f finisher) {
-	e.mu.Lock()
-	if e.ended {
-		v := e.verdict
-		e.mu.Unlock()
-		f.finish(c, v)
-		return
-	}
-	if e.hooks == nil {
-		e.hooks = new(endHooks)
-		e.hooks.all = e.hooks.room[:0]
-	}
-	e.hooks.all = append(e.hooks.all, endHook{c, f})
-	e.mu.Unlock()
-}
-
-// end ends the response; only the first call counts. Hooks run with no lock held.
-func (e *ending) end(v verdict) {
-	e.mu.Lock()
-	if e.ended {
-		e.mu.Unlock()
-		return
-	}
-	e.ended, e.verdict = true, v
-	e.mu.Unlock()
-	if e.hooks == nil {
-		return
-	}
-	for _, h := range e.hooks.all {
-		h.f.finish(h.c, v)
-	}
-}
-
-// outcome is how the response ended, or stands so far.
-func (e *ending) soFar() verdict {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.verdict
 }

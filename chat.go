@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // The models there are (https://api-docs.deepseek.com/quick_start/pricing, as
@@ -224,19 +223,4 @@ func (o object) more(extra map[string]any, known []string) {
 		}
 		o.any(name, extra[name])
 	}
-}
-
-// containsFold reports whether s contains word, given in lower case ASCII.
-func containsFold(s, word string) bool {
-	for len(s) >= len(word) {
-		i := strings.IndexAny(s, word[:1]+strings.ToUpper(word[:1]))
-		if i < 0 || len(s)-i < len(word) {
-			return false
-		}
-		if strings.EqualFold(s[i:i+len(word)], word) {
-			return true
-		}
-		s = s[i+1:]
-	}
-	return false
 }

@@ -2,6 +2,36 @@ package deepseek
 
 import "github.com/seawall-go/deepseek/internal/jsonscan"
 
+// FinishReason is why a choice ended. A value that is not listed here is passed
+// on as the server sent it. Empty means that it has not ended.
+//
+// Source: https://api-docs.deepseek.com/api/create-chat-completion
+type FinishReason string
+
+const (
+	FinishStop          FinishReason = "stop"           // the model was done, or met a stop sequence
+	FinishLength        FinishReason = "length"         // max_tokens is used up, reasoning included, or the context is full
+	FinishToolCalls     FinishReason = "tool_calls"     // the model wants tools called
+	FinishContentFilter FinishReason = "content_filter" // left out by moderation
+
+	// The server broke off. The client returns these as a [*TruncatedError].
+	FinishInsufficientResource FinishReason = "insufficient_system_resource" // it is overloaded
+	FinishAborted              FinishReason = "aborted"                      // for another reason
+)
+
+// decode shares the strings of the known reasons.
+func (f *FinishReason) decode(value []byte) bool {
+	return decodeShared(value, (*string)(f), string(FinishStop), string(FinishToolCalls), string(FinishLength))
+}
+
+func (f FinishReason) encode(o object) {
+	if f == "" {
+		o.null("finish_reason")
+	} else {
+		o.str("finish_reason", string(f))
+	}
+}
+
 // finishReasonFault reports whether a finish_reason is one by which DeepSeek
 // says, inside a 200, that it broke off
 // (https://api-docs.deepseek.com/api/create-chat-completion).

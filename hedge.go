@@ -162,20 +162,3 @@ func (h *hedger) do(next http.RoundTripper, c *call, req *http.Request) (*http.R
 	}
 	return resp, err
 }
-
-// run makes the call's attempt, and sees to what becomes of its hedge.
-func (r *race) run() (*http.Response, error) {
-	c := r.c
-	c.wonBy(nil) // a layer above may use the call for several answers
-	c.race = r
-	returned := false
-	defer func() {
-		c.race = nil
-		if !returned {
-			r.abandon()
-		}
-	}()
-	resp, err := c.pass(r.next, r.req)
-	returned = true
-	return r.finish(resp, err)
-}

@@ -2,12 +2,9 @@ package deepseek
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,49 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 )
-
-// Account is a DeepSeek account: what limits, balance and context cache belong
-// to. Its keys are interchangeable; more of them add no capacity.
-type Account struct {
-	// Name is what errors, logs and statistics call it. Default "account-1" and so on.
-	Name string
-	// Keys are its API keys, at least one. They are never printed.
-	Keys []string
-	// MaxConcurrency is how many calls it may have in flight for each model.
-	// Default 0: learn. Then it starts at the number that DeepSeek publishes (2500
-	// for deepseek-flash, 500 for the others) and follows what the server says.
-	MaxConcurrency int
-	// Weight is its share of the load beside other accounts. Default 1.
-	Weight int
-	// RequestsPerMinute and TokensPerMinute are caps on what it may use in any
-	// minute, all models together, for hosts that have such; DeepSeek has none.
-	// Calls wait for room in them, or are refused if their deadline is nearer.
-	// Tokens are those of prompt and answer: guessed from the request's size when
-	// a call is sent, and corrected when the answer tells. Default 0: no cap.
-	RequestsPerMinute int
-	TokensPerMinute   int
-}
-
-// String names the account and the fingerprints of its keys.
-func (a Account) String() string {
-	prints := make([]string, len(a.Keys))
-	for i, k := range a.Keys {
-		prints[i] = "#" + fingerprint(k)
-	}
-	return a.Name + "[" + strings.Join(prints, " ") + "]"
-}
-
-// GoString is String, so that %#v tells no key either.
-func (a Account) GoString() string { return a.String() }
-
-// LogValue is String, for log/slog.
-func (a Account) LogValue() slog.Value { return slog.StringValue(a.String()) }
-
-// fingerprint names a key without telling anything of it.
-func fingerprint(key string) string {
-	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:4])
-}
 
 // Pool is a set of accounts that calls are spread over.
 //

@@ -64,6 +64,23 @@ func (r *race) runner(c *call) (own, rival *runner) {
 	return &r.second, &r.first
 }
 
+// run makes the call's attempt, and sees to what becomes of its hedge.
+func (r *race) run() (*http.Response, error) {
+	c := r.c
+	c.wonBy(nil) // a layer above may use the call for several answers
+	c.race = r
+	returned := false
+	defer func() {
+		c.race = nil
+		if !returned {
+			r.abandon()
+		}
+	}()
+	resp, err := c.pass(r.next, r.req)
+	returned = true
+	return r.finish(resp, err)
+}
+
 // began notes that an attempt is being sent, and how to end it.
 func (r *race) began(c *call, abort context.CancelCauseFunc) {
 	if r == nil {

@@ -300,3 +300,18 @@ func (r *CompletionRequest) validate(stream, official bool) error {
 	}
 	return c.result()
 }
+
+// containsFold reports whether s contains word, given in lower case ASCII.
+func containsFold(s, word string) bool {
+	for len(s) >= len(word) {
+		i := strings.IndexAny(s, word[:1]+strings.ToUpper(word[:1]))
+		if i < 0 || len(s)-i < len(word) {
+			return false
+		}
+		if strings.EqualFold(s[i:i+len(word)], word) {
+			return true
+		}
+		s = s[i+1:]
+	}
+	return false
+}
