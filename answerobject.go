@@ -30,7 +30,7 @@ func readAnswerObject(data []byte) (a *answerObject, ok bool) {
 	for m.Next() {
 		switch string(m.Key) {
 		case "usage":
-			a.usage, a.usageAt = present(m.Value), span{m.At, m.At + len(m.Value)}
+			a.usage, a.usageAt = notNull(m.Value), span{m.At, m.At + len(m.Value)}
 		case "choices":
 			for e := jsonscan.Elements(m.Value); e.Next(); choices++ {
 				a.choice(e.Value, m.At+e.Start)
@@ -49,7 +49,7 @@ func (a *answerObject) choice(data []byte, at int) {
 		switch string(m.Key) {
 		case "index":
 		case "finish_reason":
-			a.finish, a.finishAt = present(m.Value), span{at + m.At, at + m.At + len(m.Value)}
+			a.finish, a.finishAt = notNull(m.Value), span{at + m.At, at + m.At + len(m.Value)}
 		case "message":
 			a.message(m.Value, at+m.At)
 		default: // logprobs, for one
@@ -67,9 +67,9 @@ func (a *answerObject) message(data []byte, at int) {
 		switch string(m.Key) {
 		case "role":
 		case "content":
-			a.content, a.contentAt = present(m.Value), where
+			a.content, a.contentAt = notNull(m.Value), where
 		case "reasoning_content":
-			a.reasoning, a.reasoningAt = present(m.Value), where
+			a.reasoning, a.reasoningAt = notNull(m.Value), where
 		case "tool_calls":
 			a.toolsAt = where
 			if !isVoid(m.Value) {
@@ -81,13 +81,6 @@ func (a *answerObject) message(data []byte, at int) {
 			}
 		}
 	}
-}
-
-func present(value []byte) []byte {
-	if jsonscan.IsNull(value) {
-		return nil
-	}
-	return value
 }
 
 // whole is the layer for an answer that is no stream. One that the server broke

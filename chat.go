@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -140,7 +141,7 @@ func (r *ChatRequest) body(stream bool) ([]byte, error) {
 	}
 	w := jsonWriter{b: make([]byte, 0, size+size/16)}
 	o := w.object(nil)
-	o.str("model", orElse(r.Model, ModelFlash))
+	o.str("model", cmp.Or(r.Model, ModelFlash))
 	if o.member("messages") {
 		why := asRequest
 		if len(r.Tools) > 0 && r.thinks() {

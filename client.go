@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -54,7 +55,7 @@ func (c *Client) Chat(ctx context.Context, req *ChatRequest) (*ChatResponse, err
 		return nil, err
 	}
 	answer := new(ChatResponse)
-	resp, call, err := c.call(ctx, req.path(), orElse(req.Model, ModelFlash), body, answer.decode)
+	resp, call, err := c.call(ctx, req.path(), cmp.Or(req.Model, ModelFlash), body, answer.decode)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (c *Client) ChatStream(ctx context.Context, req *ChatRequest) (*ChatStream,
 	if err != nil {
 		return nil, err
 	}
-	events, err := c.stream(ctx, req.path(), orElse(req.Model, ModelFlash), body)
+	events, err := c.stream(ctx, req.path(), cmp.Or(req.Model, ModelFlash), body)
 	if err != nil {
 		return nil, err
 	}

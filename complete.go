@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -41,7 +42,7 @@ func (r CompletionRequest) MarshalJSON() ([]byte, error) { return r.body(false) 
 func (r *CompletionRequest) body(stream bool) ([]byte, error) {
 	w := jsonWriter{b: make([]byte, 0, len(r.Prompt)+len(r.Suffix)+1<<10)}
 	o := w.object(nil)
-	o.str("model", orElse(r.Model, ModelFlash))
+	o.str("model", cmp.Or(r.Model, ModelFlash))
 	o.str("prompt", r.Prompt)
 	o.optional("suffix", r.Suffix)
 	if r.Echo {
@@ -193,7 +194,7 @@ func (c *Client) Complete(ctx context.Context, req *CompletionRequest) (*Complet
 		return nil, err
 	}
 	answer := new(CompletionResponse)
-	if _, _, err = c.call(ctx, completionsPath, orElse(req.Model, ModelFlash), body, answer.decode); err != nil {
+	if _, _, err = c.call(ctx, completionsPath, cmp.Or(req.Model, ModelFlash), body, answer.decode); err != nil {
 		return nil, err
 	}
 	for _, choice := range answer.Choices {
@@ -211,7 +212,7 @@ func (c *Client) CompleteStream(ctx context.Context, req *CompletionRequest) (*C
 	if err != nil {
 		return nil, err
 	}
-	events, err := c.stream(ctx, completionsPath, orElse(req.Model, ModelFlash), body)
+	events, err := c.stream(ctx, completionsPath, cmp.Or(req.Model, ModelFlash), body)
 	if err != nil {
 		return nil, err
 	}
@@ -302,8 +303,8 @@ func (s *CompletionStream) add(c *CompletionResponse) {
 	if h.ID == "" {
 		h.ID, h.Object, h.Created = c.ID, c.Object, c.Created
 	}
-	h.Model = orElse(h.Model, c.Model)
-	h.SystemFingerprint = orElse(h.SystemFingerprint, c.SystemFingerprint)
+	h.Model = cmp.Or(h.Model, c.Model)
+	h.SystemFingerprint = cmp.Or(h.SystemFingerprint, c.SystemFingerprint)
 	if c.Usage != nil {
 		h.Usage = c.Usage
 	}

@@ -110,7 +110,7 @@ func (e *ending) end(v verdict) {
 	}
 }
 
-// outcome is how the response ended, or stands so far.
+// soFar is how the response ended, or stands so far.
 func (e *ending) soFar() verdict {
 	e.mu.Lock()
 	defer e.mu.Unlock()

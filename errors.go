@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -343,7 +344,7 @@ func retryIn(err error) time.Duration {
 
 // Error tells what is wrong with each endpoint.
 func (e *NoEndpointError) Error() string {
-	s := "deepseek: no endpoint takes " + orElse(e.Model, e.Path)
+	s := "deepseek: no endpoint takes " + cmp.Or(e.Model, e.Path)
 	return s + ": " + e.Reason
 }
 

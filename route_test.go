@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -287,7 +288,7 @@ func TestRouteWritesTheRequestAnew(t *testing.T) {
 			host, err := url.Parse(c.base)
 			require.NoError(t, err)
 			base := hosts{mainHost: scripted(status(503)), host.Host: scripted(answers)}
-			req := postAt(t.Context(), orElse(c.url, "https://api.deepseek.com/chat/completions?a=b"), body)
+			req := postAt(t.Context(), cmp.Or(c.url, "https://api.deepseek.com/chat/completions?a=b"), body)
 			req.Host = "evil.example"
 			for _, name := range []string{"Authorization", "X-Api-Key", "Api-Key", "Cookie", "X-Mine"} {
 				req.Header.Set(name, "mine")

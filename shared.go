@@ -113,7 +113,8 @@ const (
 	cause429 = "429"
 )
 
-// lasts is for how long a cause may put anything aside, and none that there is not.
+// lasts is the longest time for which a cause may put anything aside; 0: there is no
+// such cause.
 func lasts(cause string) time.Duration {
 	switch cause {
 	case cause401:

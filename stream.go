@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"iter"
 	"maps"
 	"strings"
@@ -156,8 +157,8 @@ func (j *joined) add(c *ChatChunk) {
 	if h.ID == "" {
 		h.ID, h.Created = c.ID, c.Created
 	}
-	h.Model = orElse(h.Model, c.Model)
-	h.SystemFingerprint = orElse(h.SystemFingerprint, c.SystemFingerprint)
+	h.Model = cmp.Or(h.Model, c.Model)
+	h.SystemFingerprint = cmp.Or(h.SystemFingerprint, c.SystemFingerprint)
 	if c.Usage != nil {
 		h.Usage = c.Usage
 	}
@@ -225,9 +226,9 @@ func (c *joinedChoice) call(from *ToolCall) *joinedCall {
 }
 
 func (c *joinedCall) add(from *ToolCall) {
-	c.ID = orElse(c.ID, from.ID)
-	c.Type = orElse(c.Type, from.Type)
-	c.Function.Name = orElse(c.Function.Name, from.Function.Name)
+	c.ID = cmp.Or(c.ID, from.ID)
+	c.Type = cmp.Or(c.Type, from.Type)
+	c.Function.Name = cmp.Or(c.Function.Name, from.Function.Name)
 	c.arguments.WriteString(from.Function.Arguments)
 	c.Extra.merge(from.Extra)
 	c.Function.Extra.merge(from.Function.Extra)

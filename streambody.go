@@ -13,7 +13,7 @@ import (
 )
 
 // maxEvent is the largest event accepted in a stream.
-const maxEvent = 16 << 20
+const maxEvent = sse.DefaultMaxEvent
 
 // streamBody is an event stream under guard. It hands out whole events only,
 // so a cut never shows as half of one, and it knows the end of the answer.

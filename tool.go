@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -37,7 +38,7 @@ func FunctionTool(name, description string, parameters any) Tool {
 
 func (t *Tool) encode(w *jsonWriter) {
 	o := w.object(nil)
-	o.str("type", orElse(t.Type, "function"))
+	o.str("type", cmp.Or(t.Type, "function"))
 	if o.member("function") {
 		f := w.object(nil)
 		f.str("name", t.Function.Name)
@@ -51,13 +52,6 @@ func (t *Tool) encode(w *jsonWriter) {
 		f.end()
 	}
 	o.end()
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // ToolChoice tells the model whether to call tools. DeepSeek refuses to force a
@@ -84,7 +78,7 @@ func (c *ToolChoice) forces() bool { return c != nil && (c.Name != "" || c.Mode 
 // MarshalJSON implements [encoding/json.Marshaler].
 func (c ToolChoice) MarshalJSON() ([]byte, error) {
 	if c.Name == "" {
-		return json.Marshal(orElse(c.Mode, "auto"))
+		return json.Marshal(cmp.Or(c.Mode, "auto"))
 	}
 	var named struct {
 		Type     string `json:"type"`
@@ -131,7 +125,7 @@ type FunctionCall struct {
 // no arguments at all are {}. An error names the function, and is worth sending
 // back to the model as the call's result.
 func (c ToolCall) DecodeArguments(v any) error {
-	if err := json.Unmarshal([]byte(orElse(c.Function.Arguments, "{}")), v); err != nil {
+	if err := json.Unmarshal([]byte(cmp.Or(c.Function.Arguments, "{}")), v); err != nil {
 		return fmt.Errorf("deepseek: arguments of %s: %w", c.Function.Name, err)
 	}
 	return nil
@@ -186,7 +180,7 @@ func (c *ToolCall) encode(w *jsonWriter, why purpose) {
 	}
 	if why != asReceived {
 		o.str("id", c.ID)
-		o.str("type", orElse(c.Type, "function"))
+		o.str("type", cmp.Or(c.Type, "function"))
 	} else {
 		o.optional("id", c.ID)
 		o.optional("type", c.Type)

@@ -153,14 +153,14 @@ func (t *Transport) assemble() {
 		limited = append(limited, layer(t.limit.do))
 	}
 	if e := t.endpoints[0]; len(t.endpoints) == 1 && e.plain() {
-		chain = append(chain, t.below(c, e, limited...)...)
+		chain = append(chain, t.below(e, limited...)...)
 	} else {
 		// The limit is for all endpoints: a call has its place in it once, whichever
 		// of them it goes on to.
 		chain = append(chain, limited...)
 		below := make([]Middleware, len(t.endpoints))
 		for i, e := range t.endpoints {
-			below[i] = Chain(append([]Middleware{layer(originLock{e.origin}.do)}, t.below(c, e)...)...)
+			below[i] = Chain(append([]Middleware{layer(originLock{e.origin}.do)}, t.below(e)...)...)
 		}
 		chain = append(chain, newRoute(t.endpoints, below))
 	}
@@ -204,16 +204,16 @@ func (c *config) newEndpoints() ([]*endpoint, error) {
 
 // below are the layers of one endpoint. Those in between belong under its
 // breaker and over its accounts.
-func (t *Transport) below(c *config, e *endpoint, between ...Middleware) (layers []Middleware) {
+func (t *Transport) below(e *endpoint, between ...Middleware) (layers []Middleware) {
 	if e.breaker != nil {
 		layers = append(layers, layer(e.breaker.do))
 	}
 	layers = append(layers, between...)
 	layers = append(layers, layer(e.pool.do))
-	if c.rateLimit != nil {
-		layers = append(layers, layer(c.rateLimit.do))
+	if t.options.rateLimit != nil {
+		layers = append(layers, layer(t.options.rateLimit.do))
 	}
-	return append(layers, layer(t.meter.do), NewGuard(c.timeouts, c.keepComments), layer(signing))
+	return append(layers, layer(t.meter.do), NewGuard(t.options.timeouts, t.options.keepComments), layer(signing))
 }
 
 // newBase returns what requests are sent with unless the caller says otherwise.

@@ -83,14 +83,7 @@ func decodeDetail(value []byte, name string, dst *int) bool {
 	if jsonscan.IsNull(value) {
 		return true
 	}
-	all := true
-	err := jsonscan.Object(value, func(key, value []byte) bool {
-		if string(key) != name || !decodeInt(value, dst) {
-			all = false
-		}
-		return true
-	})
-	return all && err == nil
+	return decodeMembers(value, func(key, value []byte) bool { return string(key) == name && decodeInt(value, dst) })
 }
 
 func (u *Usage) encode(w *jsonWriter) {

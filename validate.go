@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -141,7 +142,7 @@ func (c *checker) thinking(r *ChatRequest) {
 		}
 	}
 	if r.ToolChoice.forces() && r.thinks() {
-		c.refuse("tool_choice", orElse(r.ToolChoice.Name, r.ToolChoice.Mode),
+		c.refuse("tool_choice", cmp.Or(r.ToolChoice.Name, r.ToolChoice.Mode),
 			"cannot be forced while thinking, which is on by default; set Thinking to ThinkingOff")
 	}
 }

@@ -68,10 +68,6 @@ type walk struct {
 	err  error
 }
 
-// More reports whether another member or element seems to follow. It is told by
-// the comma: whether there is one, and whole, only Next finds out.
-func (w *walk) More() bool { return w.more }
-
 // Rest is what follows the closing bracket, once the walk has come to it.
 func (w *walk) Rest() []byte { return w.data[w.pos:] }
 
@@ -140,18 +136,6 @@ func Object(data []byte, visit func(key, value []byte) bool) error {
 		}
 	}
 	return m.Err()
-}
-
-// Array calls visit for every element of the array in data until visit returns
-// false. It returns what is wrong with the array as far as it was walked.
-func Array(data []byte, visit func(value []byte) bool) error {
-	e := Elements(data)
-	for e.Next() {
-		if !visit(e.Value) {
-			return nil
-		}
-	}
-	return e.Err()
 }
 
 // Get returns the raw value that keys lead to through nested objects. Of equal

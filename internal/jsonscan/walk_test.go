@@ -22,15 +22,22 @@ func TestMembersWalksAnObject(t *testing.T) {
 }
 
 func TestElementsWalksAnArray(t *testing.T) {
-	var got []string
-	require.NoError(t, Array([]byte(`[1, "a" ,[],{}]`), func(value []byte) bool {
-		got = append(got, string(value))
-		return true
-	}))
+	walk := func(in string) (got []string, err error) {
+		e := Elements([]byte(in))
+		for e.Next() {
+			got = append(got, string(e.Value))
+		}
+		return got, e.Err()
+	}
+	got, err := walk(`[1, "a" ,[],{}]`)
+	require.NoError(t, err)
 	require.Equal(t, []string{"1", `"a"`, "[]", "{}"}, got)
-	require.NoError(t, Array([]byte(`[]`), nil))
-	require.ErrorIs(t, Array([]byte(`null`), nil), ErrSyntax)
-	require.ErrorIs(t, Array([]byte(`[1`), func([]byte) bool { return true }), ErrEnd)
+	_, err = walk(`[]`)
+	require.NoError(t, err)
+	_, err = walk(`null`)
+	require.ErrorIs(t, err, ErrSyntax)
+	_, err = walk(`[1`)
+	require.ErrorIs(t, err, ErrEnd)
 }
 
 func TestWalksTellWhereThingsAre(t *testing.T) {
@@ -70,15 +77,4 @@ func TestGetFollowsKeys(t *testing.T) {
 	}
 	_, ok = Get(nil, "a")
 	require.False(t, ok)
-}
-
-func TestMoreIsToldBeforeTheNext(t *testing.T) {
-	e := Elements([]byte(`[1, 2 , {} ]`))
-	var more []bool
-	for e.Next() {
-		more = append(more, e.More())
-	}
-	require.Equal(t, []bool{true, true, false}, more)
-	e = Elements([]byte(`[]`))
-	require.False(t, e.More())
 }

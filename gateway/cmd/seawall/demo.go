@@ -33,7 +33,7 @@ var faults = []fault{
 	{0.10, deepseektest.Queued(4, 500*time.Millisecond)}, // keep-alives, then the answer
 }
 
-// At the fake, deepseek-pro is down for a while in each such period, and one account
+// At the fake, deepseek-v4-pro is down for a while in each such period, and one account
 // has money in every other.
 const (
 	downEvery = 90 * time.Second
@@ -113,7 +113,7 @@ The log below tells what each request went through. Ctrl-C ends it.
 const (
 	demoTraffic = "It has traffic to look at that the demo makes itself; --quiet switches that off.\n"
 	demoNote    = "This is a demo: a fake DeepSeek inside the gateway's own process, with its faults switched on. " +
-		"Once in a while deepseek-pro is down, and an account runs out of money. "
+		"Once in a while deepseek-v4-pro is down, and an account runs out of money. "
 	demoNoteTraffic = "The traffic is the demo's own, beside what you send; --quiet switches it off."
 )
 
