@@ -225,7 +225,7 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 	t, err := func() (ticket, error) {
 		defer k.mu.Unlock()
 		p, now := &k.breaker.policy, clock()
-		if c.of != nil && k.state != "" && k.state != BreakerClosed {
+		if c.isHedge() && k.state != "" && k.state != BreakerClosed {
 			return ticket{}, k.openError(seq, 0) // what is let through now is for calls that have nothing else
 		}
 		switch k.state {

@@ -246,9 +246,13 @@ func (c *call) hasAttempt() bool {
 	return c.maxAttempts == 0 || c.used.Load() < c.maxAttempts
 }
 
+// isHedge reports whether it is a second attempt beside a call's first. That one
+// is made now or not at all: it waits for nothing and does not go on elsewhere.
+func (c *call) isHedge() bool { return c.of != nil }
+
 // beside reports whether another attempt of the call may be on its way, so that
 // this one is not to go on elsewhere if it fails.
-func (c *call) beside() bool { return c.of != nil || c.race.hedged() }
+func (c *call) beside() bool { return c.isHedge() || c.race.hedged() }
 
 // hostModel is the model by the name that the endpoint under way has for it.
 func (c *call) hostModel() string {
@@ -314,7 +318,7 @@ func (c *call) again() error { return c.body.rewind() }
 // abort ends it, should another attempt of the call answer first.
 func (c *call) began(abort context.CancelCauseFunc) int {
 	c.letIn()
-	a := attempt{target: c.target(), wait: c.waited, fallback: c.fellBack, hedge: c.of != nil, continues: c.continues}
+	a := attempt{target: c.target(), wait: c.waited, fallback: c.fellBack, hedge: c.isHedge(), continues: c.continues}
 	place := c.owner().enlist(a)
 	c.waited = 0
 	c.race.began(c, abort)

@@ -115,7 +115,7 @@ func (w *canonical) object(raw []byte, depth int) (rest []byte, ok bool) {
 	for m.Next() {
 		key := m.Key
 		if bytes.IndexByte(key, '\\') >= 0 {
-			if key, ok = jsonscan.AppendExact(nil, slices.Concat([]byte{'"'}, key, []byte{'"'})); !ok {
+			if key, ok = jsonscan.AppendExact(nil, jsonscan.Quoted(key)); !ok {
 				return nil, false
 			}
 		} else if hasControl(key) {

@@ -39,7 +39,7 @@ func decodeObject(data []byte, extra *Extra, field func(key, value []byte) bool)
 		key := m.Key
 		taken := field(key, m.Value)
 		if !taken && (bytes.IndexByte(key, '\\') >= 0 || !utf8.Valid(key)) {
-			plain, err := jsonscan.AppendString(nil, slices.Concat([]byte{'"'}, key, []byte{'"'}))
+			plain, err := jsonscan.Name(key)
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,6 @@ package deepseek
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
@@ -86,7 +85,7 @@ func isKey(key []byte, name string) bool {
 	if bytes.IndexByte(key, '\\') < 0 {
 		return false
 	}
-	plain, err := jsonscan.AppendString(nil, slices.Concat([]byte{'"'}, key, []byte{'"'}))
+	plain, err := jsonscan.Name(key)
 	return err == nil && string(plain) == name
 }
 

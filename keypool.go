@@ -97,7 +97,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 		check *balanceCheck  // beside the call; nil: none
 	)
 	defer func() { check.end() }()
-	if c.of != nil {
+	if c.isHedge() {
 		had = append(had, c.of.to.slot) // which cannot change while there is a hedge
 	}
 	for forbiddens := 0; ; {
@@ -115,7 +115,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 			if last != nil {
 				return last, nil
 			}
-			if c.of == nil && errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
+			if !c.isHedge() && errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
 				continue
 			}
 			return nil, err
@@ -135,7 +135,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 			}
 			last = nil
 		}
-		if at := p.checkAt.Load(); check == nil && c.of == nil && at != farFuture && time.Now().UnixNano() >= at {
+		if at := p.checkAt.Load(); check == nil && !c.isHedge() && at != farFuture && time.Now().UnixNano() >= at {
 			check = p.checkBeside(c, next, req)
 		}
 		resp, err := through(next, req, c, permit)

@@ -111,7 +111,7 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 			switch {
 			case first == nil:
 				return p, nil
-			case c.of == nil:
+			case !c.isHedge():
 				m.moved.note(key, first, s)
 			default:
 				c.ifWon(&move{&m.moved, key, first, s})

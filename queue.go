@@ -111,7 +111,7 @@ func (q *waitingRoom) longest(now time.Time) (most time.Duration) {
 }
 
 func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	if c.of != nil { // a hedge is sent now or not at all
+	if c.isHedge() {
 		return c.pass(next, req)
 	}
 	if c.ticket == 0 { // its place if it must wait, now or after a 429

@@ -58,7 +58,7 @@ func (lostError) Is(target error) bool { return target == context.Canceled }
 
 // runner is that of c, and its rival. r.mu is held.
 func (r *race) runner(c *call) (own, rival *runner) {
-	if c.of == nil {
+	if !c.isHedge() {
 		return &r.first, &r.second
 	}
 	return &r.second, &r.first
@@ -90,7 +90,7 @@ func (r *race) began(c *call, abort context.CancelCauseFunc) {
 	own, _ := r.runner(c)
 	*own = runner{abort: abort, out: true, sentAt: time.Now()}
 	lost := r.winner != nil
-	if c.of == nil && r.late > 0 && c.to != nil && c.to.slot != nil {
+	if !c.isHedge() && r.late > 0 && c.to != nil && c.to.slot != nil {
 		if r.timer == nil {
 			r.timer = time.AfterFunc(r.late, r.hedge)
 		} else { // on to another account: wait anew
@@ -119,7 +119,7 @@ func (r *race) ended(c *call, resp *http.Response, err error, took time.Duration
 	r.mu.Unlock()
 	// Of an attempt that lost it is known that it would have taken longer still.
 	// Hedges teach nothing: only those that were quick are ever seen to the end.
-	if c.of == nil && (v.outcome == answered || err == errLost) {
+	if !c.isHedge() && (v.outcome == answered || err == errLost) {
 		h := r.hedger.policy
 		r.lateness.add(took, h.Percentile, h.MinSamples)
 	}

@@ -111,7 +111,7 @@ func readQuestion(body []byte) (q question, p *problem) {
 		if bytes.IndexByte(name, '\\') >= 0 {
 			// Nobody writes a name with escapes, unless two readers are to take it
 			// for two different ones.
-			if plain, err := jsonscan.String(quoted(name)); err != nil || plain == "model" || plain == "stream" {
+			if plain, err := jsonscan.Name(name); err != nil || string(plain) == "model" || string(plain) == "stream" {
 				return bad("invalid_json", "the name of a member is written with escapes")
 			}
 		}
@@ -138,9 +138,6 @@ func readQuestion(body []byte) (q question, p *problem) {
 	}
 	return q, nil
 }
-
-// quoted is a member's raw name with the quotes that stand around it.
-func quoted(name []byte) []byte { return append(append([]byte{'"'}, name...), '"') }
 
 // renamed is the body with another name for its model.
 func (q *question) renamed(body []byte, model string) []byte {

@@ -90,6 +90,13 @@ func AppendString(dst, value []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// Name is what a member's raw name means, as [Members] and [Cursor] tell it: without
+// the quotes around it.
+func Name(raw []byte) ([]byte, error) { return AppendString(nil, Quoted(raw)) }
+
+// Quoted is a member's raw name as it stands in the object: with its quotes.
+func Quoted(raw []byte) []byte { return append(append([]byte{'"'}, raw...), '"') }
+
 // AppendExact appends what a raw string value means to dst, byte for byte: what
 // is no UTF-8 stays as it is. It is not ok if the value is not strictly a JSON
 // string: with a control character in it, an escape that is none, or half of a

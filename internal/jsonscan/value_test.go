@@ -70,3 +70,14 @@ func FuzzString(f *testing.F) {
 		}
 	})
 }
+
+func TestNameIsWhatItMeans(t *testing.T) {
+	for raw, want := range map[string]string{`a`: "a", ``: "", `\u0061\n`: "a\n"} {
+		require.Equal(t, `"`+raw+`"`, string(Quoted([]byte(raw))))
+		got, err := Name([]byte(raw))
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+	_, err := Name([]byte(`\x`))
+	require.Error(t, err)
+}
