@@ -200,7 +200,7 @@ func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open
 	}
 	// The status says it all; half of the text is better than none.
 	_ = w.src.Close()
-	data = redacted(req, data)
+	data = w.redacted(req, resp.Header, data)
 	if resp.ContentLength >= 0 {
 		resp.ContentLength = int64(len(data))
 	}
@@ -211,14 +211,27 @@ func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open
 	return false, nil
 }
 
-// redacted is an error's text without the key that req was sent with, should the
-// server repeat it.
-func redacted(req *http.Request, text []byte) []byte {
-	for _, name := range keyHeaders {
-		secret := strings.TrimPrefix(req.Header.Get(name), "Bearer ")
-		if len(secret) >= 8 && bytes.Contains(text, []byte(secret)) {
-			text = bytes.ReplaceAll(text, []byte(secret), []byte("#"+fingerprint(secret)))
+// redacted is a copy of an error's text without the key that req was sent with,
+// should the server repeat it. The key is taken out of the response's headers as
+// well.
+func (w *watched) redacted(req *http.Request, h http.Header, text []byte) []byte {
+	hide := func(secret string) {
+		if len(secret) < 8 { // no key, and maybe a word
+			return
 		}
+		name := "#" + fingerprint(secret)
+		text = bytes.ReplaceAll(text, []byte(secret), []byte(name))
+		for _, values := range h {
+			for i, v := range values {
+				values[i] = strings.ReplaceAll(v, secret, name)
+			}
+		}
+	}
+	for _, name := range keyHeaders {
+		hide(strings.TrimPrefix(req.Header.Get(name), "Bearer "))
+	}
+	if to := w.c.to; to != nil && to.key != nil { // which is put in below
+		hide(to.key.plain[0])
 	}
 	return text
 }
@@ -240,10 +253,10 @@ func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open 
 	}
 	ans, ok := readAnswer(data)
 	if !ok {
-		return false, notJSON(resp, redacted(req, data))
+		return false, notJSON(resp, w.redacted(req, resp.Header, data))
 	}
 	if ans.isError {
-		return false, newAPIError(resp.StatusCode, resp.Header, redacted(req, data), nil)
+		return false, newAPIError(resp.StatusCode, resp.Header, w.redacted(req, resp.Header, data), nil)
 	}
 	w.verdict.outcome = answered
 	if ans.brokenOff {

@@ -3,6 +3,8 @@ package deepseek
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -114,4 +116,50 @@ func FuzzStreamBody(f *testing.F) {
 			t.Fatalf("a clean end of %q", data)
 		}
 	})
+}
+
+// What a server says of the key that it got is told without it: the pool's, which
+// is put in below the guard, and one that the caller has sent.
+func TestKeyThatTheServerRepeats(t *testing.T) {
+	said := "the key " + secretKey + " is not to my liking"
+	header := []string{"X-Debug: Bearer " + secretKey}
+	failure := `{"error":{"message":"` + said + `","type":"t"}}`
+	for name, say := range map[string]struct {
+		step
+		stream bool
+	}{
+		"400":             {step: reply(400, "application/json", header, failure)},
+		"401":             {step: reply(401, "text/plain", header, said)},
+		"503":             {step: reply(503, "text/html", header, said)},
+		"error in a 200":  {step: reply(200, "application/json", header, failure)},
+		"no JSON":         {step: reply(200, "text/html", header, said)},
+		"error in stream": {step: streamReply(chunkHello, "data: "+failure+"\n\n"), stream: true},
+		"first in stream": {step: streamReply("data: " + failure + "\n\n"), stream: true},
+	} {
+		for door, rt := range map[string]func(base http.RoundTripper) http.RoundTripper{
+			"pool":   func(base http.RoundTripper) http.RoundTripper { return transportOver(t, base, WithoutRetry()) },
+			"caller": func(base http.RoundTripper) http.RoundTripper { return guarded(Timeouts{}, base) },
+		} {
+			t.Run(name+" "+door, func(t *testing.T) {
+				req := chatRequest(t.Context(), say.stream)
+				if door == "caller" {
+					req.Header.Set("Authorization", "Bearer "+secretKey)
+				}
+				told := ""
+				resp, err := rt(scripted(say.step)).RoundTrip(req)
+				if err == nil {
+					var body string
+					body, err = readBody(resp)
+					told = fmt.Sprint(body, resp.Header)
+				}
+				told += fmt.Sprintf("%v %+v", err, err)
+				var api *APIError
+				if errors.As(err, &api) {
+					told += fmt.Sprint(api.Message, api.Header, string(api.Body))
+				}
+				require.NotContains(t, told, secretKey)
+				require.Contains(t, told, "#"+fingerprint(secretKey))
+			})
+		}
+	}
 }

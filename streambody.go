@@ -1,7 +1,6 @@
 package deepseek
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -216,7 +215,10 @@ func (b *streamBody) inspect(ev sse.Event) {
 		return
 	}
 	if s.failure != nil || s.is("error") {
-		b.broken(newAPIError(http.StatusOK, b.header, redacted(b.req, bytes.Clone(data)), nil))
+		header := b.header.Clone() // the caller may have it already
+		ev.Data, ev.Raw = b.redacted(b.req, header, data), b.redacted(b.req, nil, ev.Raw)
+		b.event, b.pending = ev, ev.Raw
+		b.broken(newAPIError(http.StatusOK, header, ev.Data, nil))
 		return
 	}
 	if !onlyPrompt {
