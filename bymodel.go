@@ -14,7 +14,8 @@ const (
 )
 
 // byModel keeps one value a model, made at first use. Beyond maxModels names
-// the rest share one value, as do names that are no names. Reading takes no lock.
+// the rest share one value, as do names that are no names; DeepSeek's own models
+// always have theirs, whatever else was asked for. Reading takes no lock.
 // The zero value is ready; safe for concurrent use.
 type byModel[T any] struct {
 	values atomic.Pointer[map[string]T] // replaced, never changed
@@ -49,7 +50,7 @@ func (m *byModel[T]) get(model string, create func(model string) T) T {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.all()
-	if _, ok := old[model]; !ok && len(old) >= maxModels {
+	if _, ok := old[model]; !ok && len(old) >= maxModels && publishedLimits[model] == 0 {
 		model = ""
 	}
 	if v, ok := old[model]; ok {

@@ -607,6 +607,9 @@ func TestPoolModelsOfUnknownNamesAreBounded(t *testing.T) {
 		p.model(fmt.Sprint("model", i))
 	}
 	require.LessOrEqual(t, len(p.models.all()), maxModels+1)
+	require.Same(t, p.model("one more"), p.model("and another"))
+	require.NotSame(t, p.model("one more"), p.model(ModelPro), "those that are known have their own, whatever was asked for before")
+	require.NotSame(t, p.model(ModelFlash), p.model(ModelPro))
 
 	p = newTestPool(t, 1)
 	require.Same(t, p.model(strings.Repeat("x", maxModelName+1)), p.model(strings.Repeat("y", 1<<20)))

@@ -268,7 +268,18 @@ func TestClientTokensPerMinute(t *testing.T) {
 		require.ErrorIs(b, err, context.Canceled)
 		synctest.Wait()
 		require.Positive(b, b.g.Clients()[0].Tokens)
-		require.Positive(b, b.g.Clients()[0].Spent)
+		spent := b.g.Clients()[0].Spent
+		require.Positive(b, spent)
+		// So does what is no stream, though nothing of it has come.
+		time.Sleep(time.Minute)
+		b.srv.Enqueue(deepseektest.Paced(deepseektest.Pace{FirstToken: time.Minute}))
+		req = b.request(http.MethodPost, "/chat/completions", chatBody).WithContext(b.cancelAfter(time.Second))
+		req.Header.Set("X-Api-Key", aliceKey)
+		_, err = b.client.Do(req)
+		require.ErrorIs(b, err, context.Canceled)
+		synctest.Wait()
+		require.Positive(b, b.g.Clients()[0].Tokens)
+		require.Greater(b, b.g.Clients()[0].Spent, spent)
 	})
 }
 
