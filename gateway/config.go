@@ -228,31 +228,49 @@ func parseConfig(path string, data []byte) (*Config, error) {
 		c.check()
 	}
 	if err := c.doc.err(); err != nil {
-		return nil, err
+		return nil, &refusedConfig{err, c}
 	}
 	return c, nil
+}
+
+// refusedConfig is what is wrong with a configuration, and the files in which that
+// may be.
+type refusedConfig struct {
+	error
+	config *Config
+}
+
+func (e *refusedConfig) Unwrap() []error { return e.config.doc.errs }
+
+// FilesOf are the files of a configuration that [ReadConfig] has refused, if one of
+// which changes it is worth reading again.
+func FilesOf(err error) []string {
+	if e, ok := errors.AsType[*refusedConfig](err); ok {
+		return e.config.Files()
+	}
+	return nil
 }
 
 func (c *Config) setDefaults() {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
 	c.Strategy = cmp.Or(c.Strategy, "affinity")
-	c.RateLimit.Burst = cmp.Or(c.RateLimit.Burst, 1)
+	defaultTo(c.doc, "rate_limit.burst", &c.RateLimit.Burst, 1)
 	c.Redis.Prefix = cmp.Or(c.Redis.Prefix, defaultRedisPrefix)
-	c.Redis.Lease = cmp.Or(c.Redis.Lease, defaultRedisLease)
-	c.Redis.Replicas = cmp.Or(c.Redis.Replicas, 1)
+	defaultTo(c.doc, "redis.lease", &c.Redis.Lease, defaultRedisLease)
+	defaultTo(c.doc, "redis.replicas", &c.Redis.Replicas, 1)
 	s := &c.Server
-	s.MaxRequest = cmp.Or(s.MaxRequest, defaultMaxRequest)
-	s.MaxHeader = cmp.Or(s.MaxHeader, 64<<10)
-	s.MaxConnections = cmp.Or(s.MaxConnections, 10_000)
-	s.HeaderTimeout = cmp.Or(s.HeaderTimeout, 10*time.Second)
-	s.BodyTimeout = cmp.Or(s.BodyTimeout, 30*time.Second)
-	s.WriteTimeout = cmp.Or(s.WriteTimeout, time.Minute)
-	s.IdleTimeout = cmp.Or(s.IdleTimeout, 2*time.Minute)
-	c.Shutdown.Limit = cmp.Or(c.Shutdown.Limit, time.Minute)
+	defaultTo(c.doc, "server.max_request", &s.MaxRequest, defaultMaxRequest)
+	defaultTo(c.doc, "server.max_header", &s.MaxHeader, 64<<10)
+	defaultTo(c.doc, "server.max_connections", &s.MaxConnections, 10_000)
+	defaultTo(c.doc, "server.header_timeout", &s.HeaderTimeout, 10*time.Second)
+	defaultTo(c.doc, "server.body_timeout", &s.BodyTimeout, 30*time.Second)
+	defaultTo(c.doc, "server.write_timeout", &s.WriteTimeout, time.Minute)
+	defaultTo(c.doc, "server.idle_timeout", &s.IdleTimeout, 2*time.Minute)
+	defaultTo(c.doc, "shutdown.limit", &c.Shutdown.Limit, time.Minute)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
 	c.Log.Format = cmp.Or(c.Log.Format, "json")
 	c.Telemetry.Metrics.Path = cmp.Or(c.Telemetry.Metrics.Path, "/metrics")
-	c.Telemetry.Traces.Ratio = cmp.Or(c.Telemetry.Traces.Ratio, 1)
+	defaultTo(c.doc, "telemetry.traces.ratio", &c.Telemetry.Traces.Ratio, 1)
 	if len(c.Accounts) == 1 {
 		c.Accounts[0].Name = cmp.Or(c.Accounts[0].Name, "main")
 	}
@@ -307,6 +325,11 @@ func (c *Config) check() {
 	}
 	if c.Shutdown.Delay < 0 {
 		fail("shutdown.delay", "must not be negative")
+	}
+	for name, size := range map[string]Size{"server.max_request": c.Server.MaxRequest, "server.max_header": c.Server.MaxHeader} {
+		if size < 1 {
+			fail(name, "must be at least 1 byte")
+		}
 	}
 	if c.Server.MaxConnections < 1 {
 		fail("server.max_connections", "must be at least 1")
@@ -370,7 +393,7 @@ func (c *Config) path(field string) string {
 // Settings are the gateway's own.
 func (c *Config) Settings() Settings {
 	return Settings{
-		MaxRequest: int64(c.Server.MaxRequest), BodyTimeout: c.Server.BodyTimeout, KeepAlive: c.KeepAlive,
+		MaxRequest: int64(c.Server.MaxRequest), BodyTimeout: c.Server.BodyTimeout, WriteTimeout: c.Server.WriteTimeout, KeepAlive: c.KeepAlive,
 		Models: c.Models, FallbackModels: c.FallbackModels, Clients: c.Clients, State: c.State,
 	}
 }
@@ -472,6 +495,9 @@ func (s *secrets) read(d *document, n *yaml.Node, path string) {
 		places = n.Content
 	}
 	for _, place := range places {
+		for place.Kind == yaml.AliasNode {
+			place = place.Alias
+		}
 		if found, why := d.secret(place); why != "" {
 			d.fail(place, path, "%s", why)
 		} else {

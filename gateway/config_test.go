@@ -292,6 +292,12 @@ func TestBadConfigs(t *testing.T) {
 		{"a secret header in the file", account + "telemetry: {traces: {headers: {authorization: " + testKey + "}}}\n", 2, "a secret is not written here"},
 		{"two values of a header", account + "telemetry: {traces: {headers: {authorization: env:MORE_KEYS}}}\n", 2, "headers.authorization: must be one value"},
 		{"no header", account + "telemetry: {traces: {headers: {'a b': env:ONE_KEY}}}\n", 2, "is no name of a header"},
+		{"metrics at no clean path", account + "telemetry: {metrics: {listen: ':9464', path: /a//b}}\n", 2, "telemetry.metrics.path: \"/a//b\" is no path"},
+		{"no traces at all", account + "telemetry: {traces: {endpoint: 'http://127.0.0.1:4318', ratio: 0}}\n", 2, "telemetry.traces.ratio: 0 is not more than 0"},
+		{"no time to write", account + "server: {write_timeout: 0s}\n", 2, "server.write_timeout: must be more than 0"},
+		{"no time to end", account + "shutdown: {limit: 0s}\n", 2, "shutdown.limit: must be more than 0"},
+		{"no connections", account + "server: {max_connections: 0}\n", 2, "server.max_connections: must be at least 1"},
+		{"no request", account + "server: {max_request: 0}\n", 2, "server.max_request: must be at least 1 byte"},
 		{"no such field", account + "telemetry: {logs: {}}\n", 2, "there is no field \"logs\" here; there are: metrics, traces"},
 	}
 	for _, c := range cases {
@@ -307,6 +313,13 @@ func TestBadConfigs(t *testing.T) {
 	}
 	_, err := configure(t, "x: 1\nretry: {y: 1}\nqueue: {max_wait: z}\n")
 	require.Len(t, strings.Split(err.Error(), "\n"), 3, err.Error())
+	_, err = configure(t, "accounts: [{keys: 'file:missing'}]\ntls: {cert: a, key: b}\n")
+	files := FilesOf(err)
+	require.Len(t, files, 4, "what may mend it")
+	require.Equal(t, "missing", filepath.Base(files[1]))
+	require.Empty(t, FilesOf(nil))
+	_, err = configure(t, "models: {a: &key env:ONE_KEY}\naccounts: [{keys: [*key]}]\n")
+	require.NoError(t, err, "a secret's place may be named elsewhere")
 	_, err = ReadConfig(filepath.Join(t.TempDir(), "missing.yaml"))
 	require.ErrorContains(t, err, "missing.yaml: no such file")
 }

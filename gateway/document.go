@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,14 +43,15 @@ func (e *FileError) Error() string {
 // those of the Go struct, in lower case with underscores.
 type document struct {
 	file  string
-	lines map[string]int // of fields, by their path
-	read  []string       // files of secrets
+	lines map[string]int  // of fields, by their path
+	given map[string]bool // fields with a single value of their own, by their path
+	read  []string        // files of secrets
 	errs  []error
 }
 
 // parseDocument reads data into the struct that v points to.
 func parseDocument(file string, data []byte, v any) *document {
-	d := &document{file: file, lines: map[string]int{}}
+	d := &document{file: file, lines: map[string]int{}, given: map[string]bool{}}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var root yaml.Node
 	switch err := dec.Decode(&root); {
@@ -145,6 +147,7 @@ func (d *document) value(n *yaml.Node, path string, v reflect.Value) {
 		if reason := scalar(n.Value, v); reason != "" {
 			d.fail(n, path, "%q %s", n.Value, reason)
 		}
+		d.given[path] = true
 	}
 }
 
@@ -230,6 +233,13 @@ func (d *document) members(n *yaml.Node, path string) func(func(key, value *yaml
 				return
 			}
 		}
+	}
+}
+
+// defaultTo sets what the file says nothing of. A 0 that it says is no default.
+func defaultTo[T comparable](d *document, path string, v *T, value T) {
+	if !d.given[path] {
+		*v = cmp.Or(*v, value)
 	}
 }
 
@@ -329,6 +339,7 @@ var units = []struct {
 }
 
 func (s *Size) read(d *document, n *yaml.Node, path string) {
+	d.given[path] = true
 	for _, u := range units {
 		number, ok := strings.CutSuffix(n.Value, u.name)
 		if !ok || n.Kind != yaml.ScalarNode {

@@ -239,7 +239,7 @@ func (x *exchange) log(l *slog.Logger) {
 		return
 	}
 	attrs := append(make([]slog.Attr, 0, 16),
-		slog.String("method", x.r.Method), slog.String("path", x.r.URL.Path),
+		slog.String("method", shortened(x.r.Method)), slog.String("path", shortened(x.r.URL.Path)),
 		slog.Int("status", x.relay.status), slog.Duration("duration", time.Since(x.start)))
 	if x.who != "" {
 		attrs = append(attrs, slog.String("client", x.who))

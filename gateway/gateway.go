@@ -42,6 +42,11 @@ type Settings struct {
 	// first, which the server's ReadTimeout is for. Default 0: all of it has that
 	// one time.
 	BodyTimeout time.Duration
+	// WriteTimeout is for how long a client of HTTP/2 may take nothing of what it is
+	// sent, before its request is ended. (Over HTTP/1 that is up to the listener's
+	// connections; the server's own WriteTimeout would cut streams.) Default 0: for
+	// ever.
+	WriteTimeout time.Duration
 	// Counters count what clients use at several gateways together, which then have
 	// their limits and budgets in common. Default: what is used here.
 	Counters Counters
@@ -220,6 +225,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{Context: r.Context(), state: g.state.Load(), id: newID(rand.Uint64()), r: r, start: time.Now()}
+	w = patiently(w, r, x.state.WriteTimeout)
 	x.relay.w, x.relay.rc = w, http.NewResponseController(w)
 	x.parties.Store(1)
 	w.Header()["X-Request-Id"] = []string{x.id}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -23,13 +24,16 @@ func hopByHop(name string) bool {
 func stays(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie",
-		"Forwarded", "X-Real-Ip", "Via", "Origin", "Referer",
-		"Traceparent", "Tracestate", "Baggage", "B3",
+		"Forwarded", "Via", "Origin", "Referer", "X-Azure-Clientip",
+		"Traceparent", "Tracestate", "Baggage", "B3", "Uber-Trace-Id", "Sentry-Trace", "X-Cloud-Trace-Context",
 		"Host", "Content-Length", "Expect", "Accept-Encoding":
 		return true
 	}
-	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-B3-")
+	return strings.HasSuffix(name, "-Ip") || slices.ContainsFunc(hops, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
+
+// hops begin what proxies and tracers put into requests on their way.
+var hops = []string{"X-Forwarded-", "X-Original-", "X-Envoy-", "X-B3-", "X-Datadog-", "X-Amzn-", "Uberctx-", "Cf-"}
 
 // remains reports whether a response's header speaks of the server's host, which
 // the client does not know of, or says what the gateway's own does.

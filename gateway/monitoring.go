@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -44,7 +45,7 @@ type Traces struct {
 }
 
 // check looks at what no single value can tell.
-func (t *Telemetry) check(listen string, fail func(path, reason string)) {
+func (t *Telemetry) check(listen string, fail func(field, reason string)) {
 	if m := t.Metrics; m.Listen != "" {
 		_, port, err := net.SplitHostPort(m.Listen)
 		n, portErr := strconv.Atoi(port)
@@ -55,7 +56,7 @@ func (t *Telemetry) check(listen string, fail func(path, reason string)) {
 			fail("telemetry.metrics.listen", "must not be where clients are served: metrics tell of all of them")
 		}
 	}
-	if p := t.Metrics.Path; !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") {
+	if p := t.Metrics.Path; !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "{} ?#") || path.Clean(p) != p {
 		fail("telemetry.metrics.path", fmt.Sprintf("%q is no path, such as /metrics", p))
 	}
 	if e := t.Traces.Endpoint; e != "" {

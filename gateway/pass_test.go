@@ -96,10 +96,13 @@ func TestHeaders(t *testing.T) {
 		})
 	}}.run(t, func(b *bench) {
 		req := b.request(http.MethodPost, "/chat/completions?a=%0d%0aX-Evil:1", chatBody)
-		secret := "sk-of-the-client-0123456789"
+		secret, trace := "sk-of-the-client-0123456789", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 		for name, value := range map[string]string{
 			"Authorization": "Bearer " + secret, "X-Api-Key": secret, "Api-Key": secret, "Cookie": "session=" + secret,
-			"X-Forwarded-For": "10.1.2.3", "X-Real-Ip": "10.1.2.3", "Forwarded": "for=10.1.2.3", "Referer": "https://intranet/page",
+			"X-Forwarded-For": "10.1.2.3", "X-Real-Ip": "10.1.2.3", "Forwarded": "for=10.1.2.3", "CF-Connecting-IP": "10.1.2.3", "True-Client-IP": "10.1.2.3",
+			"X-Client-IP": "10.1.2.3", "Client-IP": "10.1.2.3", "X-Cluster-Client-IP": "10.1.2.3", "X-Original-Forwarded-For": "10.1.2.3", "X-Envoy-External-Address": "10.1.2.3",
+			"Traceparent": trace, "Uber-Trace-Id": trace, "X-Amzn-Trace-Id": trace, "X-Cloud-Trace-Context": trace, "Sentry-Trace": trace, "X-Datadog-Trace-Id": trace, "X-B3-Traceid": trace,
+			"Referer": "https://intranet/page",
 			"Connection": "X-Private", "X-Private": "1", "Te": "trailers", "Proxy-Authorization": secret,
 			"Accept-Encoding": "br", "X-Stainless-Retry-Count": "1", "Anthropic-Version": "2023-06-01",
 		} {
@@ -113,6 +116,7 @@ func TestHeaders(t *testing.T) {
 			for _, v := range values {
 				assert.NotContains(b, v, secret, name)
 				assert.NotContains(b, v, "10.1.2.3", name)
+				assert.NotContains(b, v, trace, name)
 				assert.NotContains(b, v, "intranet", name)
 			}
 		}

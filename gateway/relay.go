@@ -181,6 +181,9 @@ func (y *relay) pass(resp *http.Response) error {
 	if isStream(resp) {
 		return y.passStream(resp)
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return y.fail(&problem{status: http.StatusBadGateway, code: "bad_gateway", message: "the server switched protocols, which it was not asked to"})
+	}
 	if y.end() { // the status is sent
 		return y.passLate(resp)
 	}
@@ -222,7 +225,9 @@ func (y *relay) passError(resp *http.Response) error {
 
 // isStream reports whether a response is a stream of whole events.
 func isStream(resp *http.Response) bool {
-	return strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") && resp.Header.Get("Content-Encoding") == ""
+	const stream = "text/event-stream"
+	media := resp.Header.Get("Content-Type")
+	return len(media) >= len(stream) && strings.EqualFold(media[:len(stream)], stream) && resp.Header.Get("Content-Encoding") == ""
 }
 
 // head sends a response's status and headers.

@@ -46,7 +46,7 @@ func (l *listener) Close() error {
 type conn struct {
 	net.Conn
 	listener *listener
-	until    time.Time // the deadline that is set
+	until    atomic.Int64 // the deadline of writes that is set, since 1970; 0: none
 	closed   atomic.Bool
 }
 
@@ -57,9 +57,9 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	for {
 		// Set anew now and then only: a deadline that is up to a quarter shorter
 		// does as well.
-		if now, patience := time.Now(), c.listener.patience; c.until.Sub(now) < patience-patience/4 {
-			c.until = now.Add(patience)
-			if err := c.SetWriteDeadline(c.until); err != nil {
+		now, patience := time.Now(), c.listener.patience
+		if time.Duration(c.until.Load()-now.UnixNano()) < patience-patience/4 {
+			if err := c.SetWriteDeadline(now.Add(patience)); err != nil {
 				return n, err
 			}
 		}
@@ -68,6 +68,26 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		if p = p[m:]; err != nil || len(p) == 0 {
 			return n, err
 		}
+	}
+}
+
+// SetDeadline and SetWriteDeadline know what is set: net/http takes the deadline
+// away after a TLS handshake.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.knows(t)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.knows(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *conn) knows(t time.Time) {
+	if t.IsZero() {
+		c.until.Store(0)
+	} else {
+		c.until.Store(t.UnixNano())
 	}
 }
 

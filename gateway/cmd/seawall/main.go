@@ -15,9 +15,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/seawall-go/deepseek/gateway"
@@ -80,11 +83,20 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	case len(args) == 2 && args[0] == "serve":
 		return serveFile(ctx, args[1], errs)
 	case len(args) == 2 && args[0] == "check":
-		_, err := gateway.ReadConfig(args[1])
-		if err == nil {
-			fmt.Fprintf(out, "%s: nothing is wrong\n", args[1])
+		c, err := gateway.ReadConfig(args[1])
+		if err != nil {
+			return err
 		}
-		return err
+		if _, err := readCertificate(c); err != nil {
+			return fmt.Errorf("%s: tls: %w", args[1], err)
+		}
+		shared, err := share(c.Redis, slog.New(slog.DiscardHandler)) // which asks nobody yet
+		if err != nil {
+			return fmt.Errorf("%s: redis: %w", args[1], err)
+		}
+		shared.close()
+		fmt.Fprintf(out, "%s: nothing is wrong\n", args[1])
+		return nil
 	case len(args) >= 2 && len(args) <= 3 && args[0] == "key" && args[1] == "new":
 		newKey(out, append(args, "NAME")[2])
 		return nil
@@ -96,9 +108,15 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	return errUsage
 }
 
+// plainName is what YAML takes for a text without quotes.
+var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
 // newKey makes a key and tells it this once.
 func newKey(out io.Writer, name string) {
 	key := gateway.NewKey()
+	if !plainName.MatchString(name) {
+		name = strconv.Quote(name)
+	}
 	fmt.Fprintf(out, `The client's key, which is told this once:
 
   %s

@@ -1,11 +1,10 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/seawall-go/deepseek/gateway"
@@ -16,10 +15,7 @@ const lookEvery = 500 * time.Millisecond
 
 // follow reloads the configuration on SIGHUP, and when it has changed and not
 // changed any more since the last look. It ends with done.
-func (s *server) follow(path string, done <-chan struct{}) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func (s *server) follow(path string, hup <-chan os.Signal, done <-chan struct{}) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	loaded := s.marks()
@@ -52,7 +48,7 @@ type mark struct {
 }
 
 func (s *server) marks() []mark {
-	files := s.config.Load().Files()
+	files := append(s.config.Load().Files(), s.missed...)
 	marks := make([]mark, len(files))
 	for i, path := range files {
 		marks[i].path = path
@@ -71,8 +67,13 @@ func (s *server) reload(path, why string) {
 		}
 	}
 	c, err := gateway.ReadConfig(path)
+	s.missed = gateway.FilesOf(err)
 	if err != nil {
 		refuse(err)
+		return
+	}
+	if len(c.Clients) == 0 && len(s.config.Load().Clients) > 0 {
+		refuse(errOpen)
 		return
 	}
 	cert, err := readCertificate(c)
@@ -97,6 +98,10 @@ func (s *server) reload(path, why string) {
 		s.log.Warn("some of the new configuration needs a restart", slog.Any("fields", later))
 	}
 }
+
+// errOpen is for a file that has been emptied, say: where the gateway listens is
+// what it was when there were clients.
+var errOpen = errors.New("there are no clients in it any more, and everybody could spend your money without a key; if that is meant, restart")
 
 // each are the errors that err joins.
 func each(err error) []error {

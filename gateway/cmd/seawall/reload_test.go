@@ -106,6 +106,52 @@ func TestReloadOfSecrets(t *testing.T) {
 	p.stop()
 }
 
+// Where there were clients, a file without any is refused: it may have been emptied
+// by accident, and where the gateway listens does not change.
+func TestReloadDoesNotOpenTheGateway(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	p := serve(t, srv.URL, "clients:\n  - {name: a, keys: "+gateway.HashKey("sk-seawall-a")+"}\n")
+	c := client(t)
+	require.Equal(t, http.StatusUnauthorized, status(t, c, p.url+"/models"))
+	for i, text := range []string{"", "listen: 127.0.0.1:0\nbase_url: " + srv.URL + "\n"} {
+		require.NoError(t, os.WriteFile(p.file, []byte(text), 0o600))
+		p.waitCount("the new configuration is refused, the old one stays", i+1)
+		require.Equal(t, http.StatusUnauthorized, status(t, c, p.url+"/models"))
+	}
+	p.stop()
+}
+
+// A configuration that was refused for want of a file is read again when that is
+// there.
+func TestReloadWhenWhatWasMissingHasCome(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	p := serve(t, srv.URL, "accounts: [{keys: env:DEEPSEEK_API_KEY}]\n")
+	p.rewrite("env:DEEPSEEK_API_KEY", "'file:late'")
+	p.wait("the new configuration is refused, the old one stays")
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(p.file), "late"), []byte(upstreamKey), 0o600))
+	p.waitCount("reloaded", 1)
+	p.stop()
+}
+
+// SIGHUP has nothing to reload while the process ends, and must not end it at once.
+func TestSignalsWhileItEnds(t *testing.T) {
+	t.Parallel()
+	srv := fake(t, deepseektest.WithPace(deepseektest.Pace{Token: 50 * time.Millisecond}), deepseektest.WithAnswerLength(0, 40))
+	p := serve(t, srv.URL, "")
+	stream := post(t, client(t), p.url+"/chat/completions", streamBody)
+	p.signal(syscall.SIGTERM)
+	p.wait("shutting down")
+	for range 3 {
+		p.signal(syscall.SIGHUP)
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.Contains(t, whole(t, stream), "data: [DONE]")
+	require.NoError(t, p.ended())
+	p.wait("ended")
+}
+
 // A certificate that comes with a configuration that is refused is not taken.
 func TestRefusedReloadKeepsTheCertificate(t *testing.T) {
 	t.Parallel()

@@ -402,10 +402,12 @@ func TestTLS(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "seawall.yaml")
-	require.NoError(t, os.WriteFile(file, []byte("listen: 127.0.0.1:0\nretry: {max_attempt: 3}\n"), 0o600))
-	good := filepath.Join(t.TempDir(), "seawall.yaml")
-	require.NoError(t, os.WriteFile(good, []byte("listen: 127.0.0.1:0\n"), 0o600))
+	write := func(more string) string {
+		file := filepath.Join(t.TempDir(), "seawall.yaml")
+		require.NoError(t, os.WriteFile(file, []byte("listen: 127.0.0.1:0\n"+more), 0o600))
+		return file
+	}
+	file, good := write("retry: {max_attempt: 3}\n"), write("")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, c := range []struct {
@@ -422,7 +424,10 @@ func TestCommands(t *testing.T) {
 		{[]string{"check", file}, 1, file + `:2: retry: there is no field "max_attempt"`},
 		{[]string{"serve", file}, 1, file + `:2: retry: there is no field "max_attempt"`},
 		{[]string{"check", "/nowhere.yaml"}, 1, "no such file"},
+		{[]string{"check", write("tls: {cert: no.pem, key: no.pem}\n")}, 1, "tls: open "},
+		{[]string{"check", write("redis: {url: 'redis://127.0.0.1/no-number'}\n")}, 1, "redis: "},
 		{[]string{"key", "new", "ci"}, 0, "    - name: ci\n      keys: sha256:"},
+		{[]string{"key", "new", `a: "b"`}, 0, `    - name: "a: \"b\""` + "\n"},
 		{[]string{"key"}, 2, "Usage:"},
 	} {
 		cmd := command(t, c.args...)

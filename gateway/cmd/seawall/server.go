@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -22,6 +25,7 @@ import (
 type server struct {
 	started *gateway.Config                // as it was then
 	config  atomic.Pointer[gateway.Config] // as it is now
+	missed  []string                       // files of a configuration that was refused since; follow's own
 	gateway *gateway.Gateway
 	exports *exports
 	log     *slog.Logger
@@ -231,10 +235,14 @@ func serveFile(ctx context.Context, path string, errs io.Writer) error {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		s.log.Warn("telemetry", slog.String("error", err.Error()))
 	}))
+	// SIGHUP is taken to the end: whom nobody listens for, it would kill.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	done, followed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(followed)
-		s.follow(path, done)
+		s.follow(path, hup, done)
 	}()
 	stop := sync.OnceFunc(func() { close(done); <-followed })
 	defer stop()
