@@ -102,7 +102,7 @@ func TestHeaders(t *testing.T) {
 			"X-Forwarded-For": "10.1.2.3", "X-Real-Ip": "10.1.2.3", "Forwarded": "for=10.1.2.3", "CF-Connecting-IP": "10.1.2.3", "True-Client-IP": "10.1.2.3",
 			"X-Client-IP": "10.1.2.3", "Client-IP": "10.1.2.3", "X-Cluster-Client-IP": "10.1.2.3", "X-Original-Forwarded-For": "10.1.2.3", "X-Envoy-External-Address": "10.1.2.3",
 			"Traceparent": trace, "Uber-Trace-Id": trace, "X-Amzn-Trace-Id": trace, "X-Cloud-Trace-Context": trace, "Sentry-Trace": trace, "X-Datadog-Trace-Id": trace, "X-B3-Traceid": trace,
-			"Referer": "https://intranet/page",
+			"Referer":    "https://intranet/page",
 			"Connection": "X-Private", "X-Private": "1", "Te": "trailers", "Proxy-Authorization": secret,
 			"Accept-Encoding": "br", "X-Stainless-Retry-Count": "1", "Anthropic-Version": "2023-06-01",
 		} {
