@@ -14,7 +14,8 @@ import (
 )
 
 // The README's configurations are good ones, and the last of them has every field
-// that there is, with its default where it says so.
+// that there is, with its default where it says so. The defaults of package
+// deepseek's policies are compared in its own tests, where they are known.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
