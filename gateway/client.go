@@ -305,7 +305,7 @@ func (c *client) budget() float64 {
 
 // ClientStats is a client at one moment.
 type ClientStats struct {
-	Name     string
+	Name     string         // see [Client]
 	InFlight int            // requests that are not answered to their end; here, as is what follows, but for Spent
 	Requests int            // in the last minute; counted where they are limited
 	Tokens   int            // in the last minute; counted where they are limited

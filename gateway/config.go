@@ -51,16 +51,16 @@ type Config struct {
 	// Default affinity.
 	Strategy string
 
-	MaxConcurrency int // calls in flight over all; default: no limit
-	RateLimit      RateLimit
-	Queue          deepseek.Queue
-	Retry          Retry
-	Breaker        Breaker
-	Resume         Resume
-	Hedging        Hedging
-	Cache          Cache
-	Timeouts       deepseek.Timeouts
-	KeepAlive      KeepAlive
+	MaxConcurrency int               // calls in flight over all; default: no limit
+	RateLimit      RateLimit         // requests that start in a second; default: no limit
+	Queue          deepseek.Queue    // how calls wait for room; default: 10000 of them, 10m
+	Retry          Retry             // when calls are attempted again; default: up to 10 attempts
+	Breaker        Breaker           // when a host is left alone; default: as in package deepseek
+	Resume         Resume            // how an answer that broke goes on; default: off
+	Hedging        Hedging           // a second attempt beside a late one; default: off
+	Cache          Cache             // answers that are given again; default: off
+	Timeouts       deepseek.Timeouts // how long an answer may make no progress; default: 10m, 2m, 60s
+	KeepAlive      KeepAlive         // how waiting clients stay connected; default: after 10s, 45s
 
 	// Clients are those who may use the gateway. Default: everybody on this machine.
 	Clients []Client
@@ -70,16 +70,17 @@ type Config struct {
 	// Prices are what tokens cost. Default: DeepSeek's, in US dollars.
 	Prices Prices
 
+	// Status is where the status page is. Default: there is none.
 	Status Status
 
 	// Redis is where this gateway and others over the same accounts share limits,
 	// permits, and what clients use. Default: nothing is shared.
 	Redis Redis
 
-	Server    Server
-	Shutdown  Shutdown
-	Log       Log
-	Telemetry Telemetry
+	Server    Server    // what clients may take of the process
+	Shutdown  Shutdown  // how the process ends
+	Log       Log       // what is logged; default: info, as JSON
+	Telemetry Telemetry // metrics and traces; default: none
 
 	doc *document
 }
@@ -88,12 +89,13 @@ type Config struct {
 type Account struct {
 	// Name is what logs call it. With several accounts each must have one.
 	Name string
+	// Keys are its API keys, at least one, as the file says where to read them.
 	Keys secrets
 	// The rest is as in [deepseek.Account].
-	MaxConcurrency    int
-	Weight            int
-	RequestsPerMinute int
-	TokensPerMinute   int
+	MaxConcurrency    int // for each model, at first and at most; default: learned
+	Weight            int // its share of the load; default 1
+	RequestsPerMinute int // default: no cap
+	TokensPerMinute   int // of prompts and answers; default: no cap
 }
 
 // TLS is a certificate with its key, as files in PEM form, relative to the
@@ -109,35 +111,35 @@ type RateLimit struct {
 
 // Retry is as in package deepseek, or "off".
 type Retry struct {
-	Off bool
+	Off bool // one attempt only
 	deepseek.Retry
 }
 
 // Breaker is as in package deepseek, or "off".
 type Breaker struct {
-	Off bool
+	Off bool // no host is ever left alone
 	deepseek.Breaker
 }
 
 // Resume is as in package deepseek. The zero value is off.
 type Resume struct {
-	On bool
+	On bool // answers that broke go on
 	deepseek.Resume
 }
 
 // Hedging is as in package deepseek. The zero value is off.
 type Hedging struct {
-	On bool
+	On bool // late attempts get a second one
 	deepseek.Hedging
 }
 
 // Cache is as in package deepseek, in memory; it is one for all clients. The zero
 // value is off.
 type Cache struct {
-	On        bool
-	TTL       time.Duration
-	MaxBytes  Size
-	MaxAnswer Size
+	On        bool          // answers are kept
+	TTL       time.Duration // for how long; default 1h; negative: only calls in flight are shared
+	MaxBytes  Size          // of all that are kept; default 64MiB
+	MaxAnswer Size          // of one; default 4MiB, or MaxBytes if that is less
 }
 
 // Prices are changes to DeepSeek's own prices.

@@ -22,18 +22,18 @@ const (
 // RequestEnd is a client's request that is over. Nothing of prompts, answers or
 // keys is in it.
 type RequestEnd struct {
-	ID       string // as in logs and the X-Request-Id header
-	Client   string // empty where there are none
-	Method   string
-	Path     string
-	Model    string // that was asked for, by its own name
-	Stream   bool
-	Status   int    // that the client was sent; 0: nothing was
-	Code     string // of the refusal, such as "tokens_exceeded"
-	Outcome  Outcome
-	Err      error // why it failed
-	Start    time.Time
-	Duration time.Duration
+	ID       string                // as in logs and the X-Request-Id header
+	Client   string                // empty where there are none
+	Method   string                // such as "POST"
+	Path     string                // of the URL
+	Model    string                // that was asked for, by its own name
+	Stream   bool                  // an event stream was asked for
+	Status   int                   // that the client was sent; 0: nothing was
+	Code     string                // of the refusal, such as "tokens_exceeded"
+	Outcome  Outcome               // what became of it
+	Err      error                 // why it failed
+	Start    time.Time             // when it came
+	Duration time.Duration         // until it was over
 	Call     deepseek.CallEndEvent // zero if nothing was sent
 }
 
