@@ -7,9 +7,9 @@ import (
 	"github.com/seawall-go/deepseek"
 )
 
-// seawall is this library as its documentation advises for work that has a
-// deadline and is to be done: answers that break go on, and an outage is sat out
-// until the deadline. It is told the accounts' keys and no limits.
+// seawall is this library tuned for work that has a deadline and is to be done:
+// answers that break go on, and an outage is sat out until the deadline, none of
+// which is the default. It is told the accounts' keys and no limits.
 var seawall = contender{
 	name:  "Seawall",
 	about: "`deepseek.New` with the accounts' keys, no limits told, `WithStreamResume()`, `WithQueue(Queue{Outages: true})`, and a transport that waits 15 s for response headers",

@@ -6,8 +6,10 @@
 //	  '{"model":"deepseek-flash","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
 //
 // It asks its clients for no key: whoever reaches it spends your money. So it
-// listens on this machine only. Without DEEPSEEK_API_KEY there is a fake
-// DeepSeek with faults behind it.
+// listens on this machine only. After more than one attempt they see, in the
+// Seawall-Attempts header, the accounts' names, the keys' fingerprints, and what a
+// server said in place of an answer, which may repeat a prompt. Without
+// DEEPSEEK_API_KEY there is a fake DeepSeek with faults behind it.
 package main
 
 import (
