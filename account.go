@@ -19,9 +19,10 @@ type Account struct {
 	Name string
 	// Keys are its API keys, at least one. They are never printed.
 	Keys []string
-	// MaxConcurrency is how many calls it may have in flight for each model.
-	// Default 0: learn. Then it starts at the number that DeepSeek publishes (2500
-	// for deepseek-flash, 500 for the others) and follows what the server says.
+	// MaxConcurrency is how many calls it may have in flight for each model, at first
+	// and at most: 429s lower that, and answers raise it again. Default 0: learn. Then
+	// it starts at the number that DeepSeek publishes (2500 for deepseek-flash, 500
+	// for the others) and follows what the server says.
 	MaxConcurrency int
 	// Weight is its share of the load beside other accounts. Default 1.
 	Weight int

@@ -15,13 +15,14 @@ import (
 // cache costs 1/30 to 1/50 of another. It is the default.
 //
 // A conversation is told by [ContextWithConversation], or else by the beginning
-// of the request: instructions and messages up to the user's first. It begins on
-// an account that follows from that alone (a rendezvous hash), so that several
-// processes agree without talking to each other; on another one if that is more
-// than half full and fuller than the others by a quarter. It moves, and then
-// stays, when its account is put aside, fails, is much slower than the others, or
-// has no room. For room a conversation that has gone on for a turn waits up to a
-// quarter of the time that an answer takes, if it is likely to come by then.
+// of the request: user_id, instructions, and the messages up to and with the user's
+// first. Nearly every chat has one. It begins on an account that follows from that
+// alone (a rendezvous hash), so that several processes agree without talking to each
+// other; on another one if that is more than half full and fuller than the others by
+// a quarter. It moves, and then stays, when its account is put aside, fails, is much
+// slower than the others, or has no room. For room a conversation that has gone on
+// for a turn waits up to a quarter of the time that an answer takes, if it is likely
+// to come by then.
 //
 // A beginning that more than two calls have in flight is not one conversation's
 // but shared: these are spread as new ones are, and do not drown an account.

@@ -35,6 +35,8 @@ type Attempt struct {
 }
 
 // String is such as "main#1f3a 503 in 0.21s" or "hedge on spare#77b0 200 in 1.10s".
+// The text of Err and Broke is in it, which may hold what a server said in place of
+// an answer, and that a prompt: LogValue leaves it out.
 func (a Attempt) String() string { return a.text(error.Error) }
 
 // LogValue is String, for log/slog, with errors as [LogText] tells them.
@@ -81,8 +83,9 @@ func (a Attempt) text(tell func(error) string) string {
 // Attempts is the trail of a call, oldest attempt first.
 type Attempts []Attempt
 
-// String is one line for a log, such as
+// String is one line, such as
 // "3 attempts: main#1f3a 503 in 0.21s; waited 0.40s; main#1f3a 503 in 0.20s; spare#77b0 200 in 1.10s".
+// As with [Attempt.String] a server's text may be in it; LogValue leaves it out.
 func (as Attempts) String() string { return as.text(error.Error) }
 
 // LogValue is String, for log/slog, with errors as [LogText] tells them.

@@ -10,45 +10,46 @@ import (
 )
 
 // Breaker says when an endpoint is left alone for a while. There is one circuit
-// a model, because DeepSeek's models fail apart.
+// a model, because DeepSeek's models fail apart. What counts are attempts, each one
+// of a call that is retried.
 //
 // Only what is the server's fault counts: 5xx (but for 501 and 505), 408, 409,
 // network errors, stalls and cut answers. A 429 or a key's or account's trouble
-// counts for nothing, and a call that its caller cancelled least of all.
+// counts for nothing, and one that the caller cancelled least of all.
 //
-//	closed      calls pass. Over the last Window, at least MinRequests of them and
+//	closed      attempts pass. Over the last Window, at least MinRequests of them and
 //	            FailureRatio of those failed: open. So it does when InARow of them
 //	            failed and none that was let in since the first of these succeeded:
 //	            after a busy time of successes the ratio alone would take as long a
 //	            time of failures to tell.
-//	open        calls are refused with [ErrCircuitOpen], for up to OpenFor; twice as
+//	open        attempts are refused with [ErrCircuitOpen], for up to OpenFor; twice as
 //	            long each time in a row that it opens, up to MaxOpenFor. The time is
 //	            shortened by up to a tenth at random, so that clients do not return
 //	            in step.
-//	half-open   Probes calls pass; the rest are refused. One that fails: open. All
+//	half-open   Probes attempts pass; the rest are refused. One that fails: open. All
 //	            succeed (a stream at its first data): recovering. One that is not
 //	            heard of for OpenFor is replaced by another.
-//	recovering  4·Probes calls may be on their way, and two more for every success;
+//	recovering  4·Probes attempts may be on their way, and two more for every success;
 //	            the rest wait for room. A failure halves that. Soon all pass: closed.
 //
 // The zero value is the default.
 type Breaker struct {
-	// MinRequests is how many calls the window must hold before it is judged.
+	// MinRequests is how many attempts the window must hold before it is judged.
 	// Default 20.
 	MinRequests int
-	// FailureRatio is the share of failed calls that opens. Default 0.5.
+	// FailureRatio is the share of failed attempts that opens. Default 0.5.
 	FailureRatio float64
-	// InARow is how many failures in a row open, none of them a Window after the
-	// one before. Default 20; negative: no number does.
+	// InARow is how many failed attempts in a row open, none of them a Window after
+	// the one before. Default 20; negative: no number does.
 	InARow int
-	// Window is how far back calls count. Default 30 s.
+	// Window is how far back attempts count. Default 30 s.
 	Window time.Duration
 	// OpenFor is how long the breaker is open the first time. Default 5 s.
 	OpenFor time.Duration
 	// MaxOpenFor bounds the growth of OpenFor. Default 10 s, or OpenFor if that is
 	// more: a few probes a minute harm nobody, and the end is found soon.
 	MaxOpenFor time.Duration
-	// Probes is how many calls are let through at first after that. Default 2.
+	// Probes is how many attempts are let through at first after that. Default 2.
 	Probes int
 }
 

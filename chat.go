@@ -44,7 +44,7 @@ type ChatRequest struct {
 
 	// ResponseFormat may ask for JSON; nil is text. See also [ChatJSON].
 	ResponseFormat *ResponseFormat
-	Tools          []Tool
+	Tools          []Tool      // what the model may ask to have called
 	ToolChoice     *ToolChoice // nil means auto if there are tools
 
 	Logprobs    bool // tell the probabilities of the tokens

@@ -22,7 +22,8 @@ import (
 // error is found in them with errors.Is.
 //
 // A Client is safe for concurrent use. Make one and share it: its limits and
-// what it learned of the accounts hold for the calls that go through it.
+// what it learned of the accounts hold for the calls that go through it. It is made
+// by [New]; the zero value is of no use.
 type Client struct {
 	transport *Transport
 	// official says that requests are written for DeepSeek itself, the first of

@@ -114,7 +114,8 @@ func (l *ledger) spend() Spend {
 // is, whether or not the server had sent the status by then. Any other attempt
 // without data costs nothing: it was refused, or never left the queue.
 //
-// A Meter is safe for concurrent use.
+// A Meter is safe for concurrent use. It is made by [NewMeter]; the zero value is of
+// no use.
 type Meter struct {
 	tariff *tariff
 	total  *ledger

@@ -15,7 +15,7 @@ It is a typed client:
 and the same transport is an *http.Client for the OpenAI SDK that a program has
 already, or for any HTTP code:
 
-	hc, err := deepseek.NewHTTPClient(deepseek.WithAPIKeys(key1, key2))
+	hc, err := deepseek.NewHTTPClient(deepseek.WithAPIKeys(key))
 	sdk := openai.NewClient(option.WithHTTPClient(hc), option.WithBaseURL(deepseek.DefaultBaseURL),
 		option.WithAPIKey("set by the transport"), option.WithMaxRetries(0))
 
@@ -30,7 +30,7 @@ With no options but a key:
     is learned from the 429s. A call without room waits its turn, for up to 10
     minutes, among up to 10,000 others; if its deadline is nearer than its
     likely turn, it is told so at once.
- 4. If half of at least 20 calls in 30 s fail, or 20 in a row, the endpoint is
+ 4. If half of at least 20 attempts in 30 s fail, or 20 in a row, the endpoint is
     left alone for 5 s, then for 10 s at a time; afterwards the load comes back
     gradually.
  5. An answer may take 10 minutes to its first data, 120 s between data, and
@@ -41,8 +41,9 @@ With no options but a key:
 
 # Layers
 
-A call goes through these, outermost first. Each is a [Middleware] with a public
-constructor, works alone, and knows nothing of its neighbours:
+A call goes through these, outermost first. Each is a [Middleware], works alone, and
+knows nothing of its neighbours. The constructors named return it, but for
+[NewMeter] and [NewPool]: what these return has a method Middleware.
 
 	origin    NewOrigin     only the endpoint's own origin gets a key
 	observe   NewObserve    one record a call, for hooks and logs
@@ -56,7 +57,7 @@ constructor, works alone, and knows nothing of its neighbours:
 	route     NewRoute      which endpoint; each has its own breaker, pool and guard
 	breaker   NewBreaker    leaves an endpoint alone that fails
 	limit     NewLimit      calls in flight over everything; above several endpoints
-	pool      Pool          which account and key, by a Strategy; learned limits; failover
+	pool      NewPool       which account and key, by a Strategy; learned limits; failover
 	rate      NewRateLimit  requests a second
 	meter     NewMeter      what an attempt costs
 	guard     NewGuard      stalls, cuts, and what counts as an answer
@@ -88,12 +89,18 @@ byte, [DONE], a read error, Close, or the end of the context.
 	first data late, with hedging               another account as well         nothing  nothing, if it loses
 	stream breaks after its first data          goes on with WithStreamResume;      failure
 	                                            else TruncatedError or StallError
-	insufficient_system_resource, aborted       as the three lines above            failure
+	insufficient_system_resource, aborted       a stream: as a break; else: as 5xx  failure
 	certificate, URL, foreign origin            error at once
 	the caller gave up                          the context's error at once
 
 With several endpoints, what ends in "waits" goes on to the next endpoint at once
 instead, and waits when all have been tried.
+
+While an account is aside for a 402, the transport itself asks for its balance (GET
+/user/balance), but not at an [Endpoint] of DialectOpenAI: each account at most every
+30 s and for at most 10 s, beside a call that others serve, or before one that nobody
+else can serve is refused. That is no attempt: neither Stats.Attempts nor a call's
+trail has it. After 5 minutes one call finds out.
 
 # Answers that go on
 
@@ -111,12 +118,14 @@ of one call.
 # Errors
 
 What the server said is an [*APIError]; a call without a response is a
-[*CallError] that wraps the cause. Both tell the attempts made, in a form fit for
-a log line. errors.Is tells the class: [ErrAuthentication],
-[ErrInsufficientBalance], [ErrInvalidRequest], [ErrRateLimited], [ErrServer],
-[ErrCircuitOpen], [ErrNoAccount], [ErrQueueFull], [ErrStalled], [ErrTruncated]. No
-error, log or statistic ever holds a key: keys are named by account and
-fingerprint.
+[*CallError] that wraps the cause. Both tell the attempts made, in one line. What a
+server said is in that line, in the errors' texts and in the Seawall-Attempts header,
+and may repeat a prompt: for logs there is [LogText].
+
+errors.Is tells the class: [ErrAuthentication], [ErrInsufficientBalance],
+[ErrInvalidRequest], [ErrRateLimited], [ErrServer], [ErrCircuitOpen], [ErrNoAccount],
+[ErrQueueFull], [ErrStalled], [ErrTruncated]. No error, log or statistic ever holds a
+key: keys are named by account and fingerprint.
 
 # Testing
 

@@ -66,7 +66,8 @@ type APIError struct {
 }
 
 // Error tells status, type, message, trace id and, where there was more than
-// one, the attempts.
+// one, the attempts. The message is the server's and may repeat a prompt: for logs
+// there is [LogText].
 func (e *APIError) Error() string {
 	var b strings.Builder
 	b.WriteString("deepseek: ")
@@ -205,7 +206,8 @@ type CallError struct {
 	Attempts Attempts // how the call got here, oldest first; empty when nothing was sent
 }
 
-// Error tells the cause and, where anything was sent, the attempts.
+// Error tells the cause and, where anything was sent, the attempts. A server's text
+// may be in it, as in that of [APIError].
 func (e *CallError) Error() string {
 	text := e.Err.Error()
 	if !strings.HasPrefix(text, "deepseek: ") {

@@ -24,9 +24,16 @@ import (
 // Retry-After) for that long. In all these cases the call goes on to another at
 // once, if there is one.
 //
+// The balance of an account put aside for a 402 the pool asks for by itself, with GET
+// /user/balance through the layers below: at most every 30 s and for at most 10 s,
+// beside a call that other accounts serve, or before one that none can serve is
+// refused. That counts as no attempt. A pool of [Endpoint.NewPool] asks only where
+// the Dialect is DeepSeek's.
+//
 // Accounts and keys may be added, removed, disabled and enabled at any time;
 // calls in flight end normally. A Pool is safe for concurrent use, and the cost
-// of its choice does not depend on how many keys it has.
+// of its choice does not depend on how many keys it has. It is made by [NewPool] or
+// [Endpoint.NewPool]; the zero value is of no use.
 type Pool struct {
 	models   byModel[*modelPool]
 	strategy Strategy

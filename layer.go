@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Middleware wraps a transport in a layer.
+// Middleware wraps a transport in a layer. Those that this package returns may wrap
+// several, and these layers are safe for concurrent use if what they wrap is.
 type Middleware func(http.RoundTripper) http.RoundTripper
 
 // Chain makes one middleware of several, the first being the outermost.

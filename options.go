@@ -19,7 +19,8 @@ type optionFunc func(*config) error
 
 func (f optionFunc) apply(c *config) error { return f(c) }
 
-// WithOptions makes one option of several.
+// WithOptions makes one option of several; nil ones are left out. Default: of none,
+// it sets nothing.
 func WithOptions(opts ...Option) Option {
 	return optionFunc(func(c *config) error {
 		for _, o := range opts {
@@ -84,8 +85,8 @@ func WithBaseURL(url string) Option {
 // WithEndpoints adds endpoints, each with accounts of its own, for calls to fail
 // over to: see [Endpoint]. Requests are addressed to any of them, the typed
 // client's to the first. It stands in place of [WithBaseURL], [WithAPIKeys] and
-// [WithAccounts], which make one endpoint, and of the environment. Default: that
-// one endpoint.
+// [WithAccounts], which make one endpoint: any of these beside it is a
+// [*ConfigError]. The environment is not looked at. Default: that one endpoint.
 func WithEndpoints(endpoints ...Endpoint) Option {
 	return optionFunc(func(c *config) error {
 		if len(endpoints) == 0 {
@@ -116,8 +117,8 @@ func WithQueue(q Queue) Option {
 	return optionFunc(func(c *config) error { c.queue = q; return nil })
 }
 
-// WithRateLimit starts at most perSecond requests a second after a burst.
-// Default: no such limit; DeepSeek has none.
+// WithRateLimit starts at most perSecond requests a second after a burst, which is at
+// least 1. Default: no such limit; DeepSeek has none.
 func WithRateLimit(perSecond float64, burst int) Option {
 	return optionFunc(func(c *config) error {
 		l, err := newRateLimit(perSecond, burst)
@@ -148,7 +149,8 @@ func WithRetry(r Retry) Option {
 }
 
 // WithoutRetry makes one attempt only, apart from going on to another key or
-// account when one was refused, and to another endpoint when one has failed.
+// account when one was refused, and to another endpoint when one has failed. Default:
+// see [WithRetry].
 func WithoutRetry() Option {
 	return optionFunc(func(c *config) error { c.noRetry = true; return nil })
 }
@@ -181,12 +183,13 @@ func WithFallbackModels(models map[string][]string) Option {
 }
 
 // WithBreaker says when an endpoint is left alone. Default: the zero
-// [Breaker], which opens for 5 s when half of at least 20 calls in 30 s fail, or 20 in a row.
+// [Breaker], which opens for 5 s when half of at least 20 attempts in 30 s fail, or 20
+// in a row.
 func WithBreaker(b Breaker) Option {
 	return optionFunc(func(c *config) error { c.breaker, c.noBreaker = b, false; return nil })
 }
 
-// WithoutBreaker never leaves an endpoint alone.
+// WithoutBreaker never leaves an endpoint alone. Default: see [WithBreaker].
 func WithoutBreaker() Option {
 	return optionFunc(func(c *config) error { c.noBreaker = true; return nil })
 }

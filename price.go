@@ -49,7 +49,10 @@ type ModelPrice struct {
 
 // PeakHours are from and until a time of day in UTC, since midnight. Until
 // itself is no longer peak.
-type PeakHours struct{ From, Until time.Duration }
+type PeakHours struct {
+	From  time.Duration // at least 0
+	Until time.Duration // more than From, at most 24 h
+}
 
 // Prices are what tokens cost, as data: start from [PricesUSD] or [PricesCNY]
 // and change what is different. The zero value is PricesUSD.

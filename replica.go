@@ -67,7 +67,7 @@ func (s Sharing) withDefaults() (Sharing, error) {
 // again. No call fails, and none waits, for what the state does or does not.
 //
 // A Replica runs in the background until it is closed. Its methods are safe for
-// concurrent use.
+// concurrent use. It is made by [NewReplica]; the zero value is of no use.
 type Replica struct {
 	policy Sharing
 	name   string
@@ -585,9 +585,9 @@ func (r *Replica) leave() {
 
 // SharingStats is a [Replica] at one moment.
 type SharingStats struct {
-	Connected bool // what it has was granted by the shared state
-	Replicas  int  // that there are, or were when last heard of
-	Exchanges int64
+	Connected bool  // what it has was granted by the shared state
+	Replicas  int   // that there are, or were when last heard of
+	Exchanges int64 // reports that the shared state has taken in
 	Failures  int64 // of further exchanges
 	Err       error // of the last exchange, if it failed
 }

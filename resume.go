@@ -27,7 +27,7 @@ import (
 // first, counts against Retry.MaxAttempts, and ends with the context. It may
 // break and be continued as well.
 //
-// Not continued is what could come out wrong: requests with n, logprobs, tools
+// Not continued is what could come out wrong: requests with n above 1, logprobs, tools
 // (see Tools) or a response_format other than text; answers in which a tool call
 // has begun; max_tokens when it is not known how much of it is left; a text that
 // ends in the beginning of one of the request's stops; a continuation that
@@ -44,7 +44,8 @@ type Resume struct {
 	MaxContinuations int
 	// Length has answers continued that end with finish_reason "length" although
 	// the request sets no max_tokens: those that are longer than DeepSeek's own
-	// bound (8K tokens, 64K with thinking). Default false: "length" is an answer.
+	// bound (8K tokens, 64K with thinking, 128K at EffortMax). With
+	// [ChatRequest.MaxTokens] "length" stays an answer. Default false: it always is.
 	Length bool
 	// Tools has answers to requests with tools continued, as long as no tool call
 	// has begun. DeepSeek does not say what becomes of tools then. Default false.
@@ -54,15 +55,15 @@ type Resume struct {
 	// and on loopback only.
 	AnyHost bool
 
-	// While a stream could be continued, a stall is noticed earlier than
-	// Timeouts.BetweenData says: after StallFactor times the longest of the recent
-	// gaps in its data, once there were 16, but not before MinStall. A stall noticed
-	// that way doubles MinStall for the rest of the answer.
-
-	// MinStall is the least time without data that counts as a stall. Default 2 s;
-	// negative: Timeouts.BetweenData alone counts.
+	// MinStall is the least time without data that counts as a stall. While a stream
+	// could be continued, one is noticed earlier than Timeouts.BetweenData says, once
+	// 16 gaps in this stream's data or 8 earlier streams of the model have told the
+	// pace; see StallFactor. One noticed that way takes from the budget of [Retry],
+	// and doubles MinStall for the rest of the answer. Default 2 s; negative: no
+	// stall is noticed earlier. Timeouts.Silence applies in any case.
 	MinStall time.Duration
-	// StallFactor is at least 1. Default 8.
+	// StallFactor is how many times the longest of the recent gaps, in this stream
+	// and the model's earlier ones, count as a stall. At least 1. Default 8.
 	StallFactor float64
 }
 

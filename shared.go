@@ -32,8 +32,8 @@ type SharedReport struct {
 	// after the state was lost, before that if those were more.
 	Replicas int
 
-	Slots []SharedSlot
-	News  []SharedFact
+	Slots []SharedSlot // the accounts and models that it uses
+	News  []SharedFact // what it has found out and not reported yet
 
 	// Of the facts, it knows those up to number After of the state Epoch.
 	Epoch string
@@ -43,7 +43,7 @@ type SharedReport struct {
 // SharedSlot is what a replica says of an account's model.
 type SharedSlot struct {
 	Account string // see [Account.Name]; one without a name goes by its first key's fingerprint
-	Model   string
+	Model   string // by the endpoint's own name for it
 
 	Held int // permits that it has, or whose calls are in flight; 0: it does without
 	Ask  int // how many it would have
@@ -62,7 +62,7 @@ type SharedLimit struct {
 	// belief came from. What is learned from the last version is the next one. Of
 	// what is learned at once from an older one, only what is lower counts.
 	Version   int64
-	Limit     int
+	Limit     int  // calls in flight
 	RefusedAt int  // how many in flight were too many; 0: not known
 	Told      bool // by the server, in as many words
 }
@@ -80,11 +80,11 @@ type SharedFact struct {
 
 // SharedView is what a replica is told.
 type SharedView struct {
-	Epoch    string // names the state; a new one begins when it was lost
-	Replicas int    // that are there, at least 1
-	Slots    []SharedSlotView
-	Facts    []SharedFact // that are new to it, the first of them first
-	At       int64        // the number of the last of them
+	Epoch    string           // names the state; a new one begins when it was lost
+	Replicas int              // that are there, at least 1
+	Slots    []SharedSlotView // in the order of the report's
+	Facts    []SharedFact     // that are new to it, the first of them first
+	At       int64            // the number of the last of them
 }
 
 // SharedSlotView is how an account's model stands. They come in the order of the
@@ -95,14 +95,14 @@ type SharedSlotView struct {
 	// leases have not ended. In the first half lease after all had been lost nobody
 	// gets more than its equal share of the limit, until all have told what they hold.
 	Share  int
-	Limit  SharedLimit
-	Others []SharedOther
+	Limit  SharedLimit   // as all together know it
+	Others []SharedOther // those that use it too
 }
 
 // SharedOther is another replica.
 type SharedOther struct {
-	Replica    string
-	Want, Peak int // as it reported
+	Replica    string // its name
+	Want, Peak int    // as it reported
 }
 
 // The causes of facts, by the status that told them.

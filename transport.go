@@ -18,10 +18,13 @@ import (
 //
 // A call ends with the server's response, or with a [*CallError] that tells
 // what was tried. A response that took more than one attempt has the trail in
-// its Seawall-Attempts header.
+// its Seawall-Attempts header: names of accounts, fingerprints of keys, and what a
+// server said in place of an answer, which may repeat a prompt.
+//
+// After a 402 it asks for the account's balance by itself: see [Pool].
 //
 // A Transport is safe for concurrent use. It starts no goroutine that outlives
-// the call it belongs to.
+// the call it belongs to. It is made by [NewTransport]; the zero value is of no use.
 type Transport struct {
 	chain    http.RoundTripper
 	base     http.RoundTripper

@@ -145,7 +145,8 @@ func (s *Server) SetBalance(key string, usd float64) {
 	s.find(key).balance = usd
 }
 
-// Balance returns what is left of the account of a key (or account name).
+// Balance returns what is left of the account of a key (or account name). An
+// unknown key panics.
 func (s *Server) Balance(key string) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +154,7 @@ func (s *Server) Balance(key string) float64 {
 }
 
 // Spent returns what the account of a key (or account name) has paid for
-// answers, in US dollars.
+// answers, in US dollars. An unknown key panics.
 func (s *Server) Spent(key string) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +177,7 @@ func (s *Server) RestoreKey(key string) {
 }
 
 // InFlight returns the requests in flight of the account of a key (or account
-// name). An empty model means all models.
+// name). An empty model means all models. An unknown key panics.
 func (s *Server) InFlight(key, model string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,7 +197,7 @@ func (s *Server) InFlight(key, model string) int {
 
 // MaxInFlight returns the most requests that the account of a key (or account
 // name) ever had in flight for a model. Requests that were refused with 429
-// do not count.
+// do not count. An unknown key panics.
 func (s *Server) MaxInFlight(key, model string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

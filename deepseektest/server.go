@@ -27,7 +27,9 @@ import (
 // All methods are safe for simultaneous use by multiple goroutines.
 type Server struct {
 	// URL is the base URL, such as http://127.0.0.1:43210, without a slash
-	// at its end. It is empty for a Server made by NewHandler.
+	// at its end. That of NewMemoryServer looks the same, but nothing listens
+	// there: only Transport and Network reach it. It is empty for a Server made
+	// by NewHandler.
 	URL string
 
 	cfg      config

@@ -13,9 +13,11 @@ type Phase struct {
 	// Probability, if between 0 and 1, applies Reply to that share of the
 	// requests only, drawn from the Server's seed. Zero means all of them.
 	Probability float64
-	// Match, if set, applies Reply only to requests for which it is true.
+	// Match, if set, applies Reply only to requests for which it is true. It
+	// is called by many requests at once.
 	Match func(*Request) bool
-	// Do, if set, is called once at From, for example to lower a limit.
+	// Do, if set, is called once at From, for example to lower a limit. It
+	// runs on a goroutine of its own, beside requests and those of other phases.
 	Do func(*Server)
 }
 

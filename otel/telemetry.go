@@ -31,7 +31,8 @@ type Options struct {
 	MaxModels int
 
 	// Client tells on whose behalf the call of that context is made, for the metrics
-	// of clients; empty: nobody's. There must not be many of them, and no secrets.
+	// of clients; empty: nobody's. There must not be many of them, and no secrets. It
+	// is called by many calls at once, on their goroutines, and must not block.
 	// Default nil: there are no such metrics.
 	Client func(context.Context) string
 
