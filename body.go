@@ -347,6 +347,9 @@ func (b *body) sniff(req *http.Request, c *call) {
 				c.model = modelName(cursor.Value())
 			case "stream":
 				c.stream = jsonscan.IsTrue(cursor.Value())
+			case "n":
+				n, _ := cursor.Int()
+				c.choices = uint8(min(max(n, 0), 63))
 			default:
 				beginning.member(&cursor)
 			}

@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -43,9 +44,10 @@ type call struct {
 	maxAttempts int32 // 0: none
 	used        atomic.Int32
 
-	paid  int32    // attempts that the budget of retry has paid for
-	lent  bool     // the attempts are counted as another call's; guarded by mu
-	retry *retrier // set by retry, for others that make further attempts; nil: there is none
+	paid    int32    // attempts that the budget of retry has paid for
+	lent    bool     // the attempts are counted as another call's; guarded by mu
+	choices uint8    // that the body asks for, by "n"; 0: it does not say
+	retry   *retrier // set by retry, for others that make further attempts; nil: there is none
 
 	race *race // of the attempt under way with its hedge; nil: it can have none
 	of   *call // the call that this is the hedge of, whose trail is shared; nil: it is none
@@ -160,8 +162,18 @@ func (c *call) pass(next http.RoundTripper, req *http.Request) (*http.Response, 
 			req.Body = c.body.current
 		}
 	}
-	return next.RoundTrip(req)
+	resp, err := next.RoundTrip(req)
+	switch {
+	case err != nil:
+	case resp == nil:
+		err = errNothing
+	case resp.Body == nil: // net/http's own never do that
+		resp.Body = http.NoBody
+	}
+	return resp, err
 }
+
+var errNothing = errors.New("deepseek: a transport returned neither a response nor an error")
 
 // context is what an attempt with req goes by: its request's context, if that
 // knows of the call.

@@ -47,8 +47,9 @@ func (t Timeouts) withDefaults() Timeouts {
 }
 
 // afterFinish is how long a stream that has told its finish_reason may take to
-// end: enough for a chunk with the usage; the answer itself is complete.
-const afterFinish = 5 * time.Second
+// end, comments not counted: enough for a chunk with the usage; the answer itself
+// is complete.
+const afterFinish = 15 * time.Second
 
 // clocks watch over one attempt. One timer serves them all: when it goes off it
 // looks which clock is due, and is set anew if none is, never for longer than
@@ -121,9 +122,10 @@ func (k *clocks) onlySilence() {
 	k.data()
 }
 
-// finishing notes that all that matters has come.
-func (k *clocks) finishing() {
-	if !k.over.Swap(true) {
+// finishing notes whether all that matters has come: another choice may begin when
+// the first has finished.
+func (k *clocks) finishing(over bool) {
+	if k.over.Swap(over) != over && over {
 		k.rearm()
 	}
 }
@@ -133,7 +135,7 @@ func (k *clocks) due() (at int64, clock string, limit time.Duration) {
 	data := k.dataAt.Load()
 	switch {
 	case k.over.Load():
-		return k.byteAt.Load() + int64(afterFinish), clockBetweenData, afterFinish
+		return data + int64(afterFinish), clockBetweenData, afterFinish
 	case data == 0:
 		at, clock, limit = int64(k.limits.FirstData), clockFirstData, k.limits.FirstData
 	case k.unseen.Load():

@@ -288,10 +288,7 @@ func (s *CompletionStream) final(err error, done bool) error {
 	r := s.Response()
 	how := streamEnd{err: err, done: done, arrived: r.asChat(), any: r.ID != "" || len(r.Choices) > 0}
 	for _, c := range r.Choices {
-		how.finished = how.finished || c.FinishReason != ""
-		if finishReasonFault(string(c.FinishReason)) {
-			how.fault = c.FinishReason
-		}
+		how.choice(c.FinishReason)
 	}
 	return s.events.final(how)
 }

@@ -110,10 +110,23 @@ func (e *eventStream) readError(err error) error {
 type streamEnd struct {
 	err      error        // io.EOF: at the end of the body
 	done     bool         // by [DONE]
-	finished bool         // a finish_reason had come
+	finished bool         // a choice's finish_reason had come
+	open     bool         // another's had not
 	fault    FinishReason // by which the server said that it broke off
 	arrived  *ChatResponse
 	any      bool // something had arrived
+}
+
+// choice takes in how a choice stands.
+func (how *streamEnd) choice(reason FinishReason) {
+	if reason == "" {
+		how.open = true
+		return
+	}
+	how.finished = true
+	if finishReasonFault(string(reason)) {
+		how.fault = reason
+	}
 }
 
 // final is the error that the stream's reader is given; nil if the answer is
@@ -135,7 +148,7 @@ func (e *eventStream) final(how streamEnd) error {
 		return &CallError{Err: err, Attempts: e.call.trail()}
 	case errors.Is(err, errClosed):
 		return errClosed
-	case how.finished: // the rest is of no interest
+	case how.finished && !how.open: // the rest is of no interest
 		return nil
 	case errors.As(err, &api):
 		if api.Attempts == nil {

@@ -1,6 +1,10 @@
 package deepseek
 
-import "github.com/seawall-go/deepseek/internal/jsonscan"
+import (
+	"math/bits"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
+)
 
 // FinishReason is why a choice ended. A value that is not listed here is passed
 // on as the server sent it. Empty means that it has not ended.
@@ -44,32 +48,56 @@ func isFinishReasonFault(raw []byte) bool {
 	return len(raw) > 2 && finishReasonFault(string(raw[1:len(raw)-1]))
 }
 
-// finishReasons reads the choices of an answer or of an event: whether one has its
-// finish_reason, and the raw one that is a fault, after which none counts; nil: there
-// is no such.
-func finishReasons(c *jsonscan.Cursor) (finished bool, fault []byte) {
+// progress is how far the choices of an answer are: a bit for each, by its index.
+type progress struct{ begun, finished uint64 }
+
+// add takes in what an event says.
+func (p *progress) add(more progress) {
+	p.begun |= more.begun
+	p.finished |= more.finished
+}
+
+// complete reports whether all choices that have begun are finished, and as many as
+// were asked for.
+func (p *progress) complete(asked uint8) bool {
+	return p.begun != 0 && p.begun == p.finished && bits.OnesCount64(p.finished) >= int(asked)
+}
+
+// finishReasons reads the choices of an answer or of an event: how far they are, and
+// the raw finish_reason that is a fault; nil: there is no such. An empty one, which
+// some hosts write in each event, is none.
+func finishReasons(c *jsonscan.Cursor) (p progress, fault []byte) {
 	if !c.Array() {
 		c.Skip()
-		return false, nil
+		return p, nil
 	}
 	for c.Element() {
 		if !c.Object() {
 			c.Skip()
 			continue
 		}
+		index, finished := int64(0), false
 		for c.Key() {
-			if string(c.Name) != "finish_reason" {
-				c.Skip()
-				continue
-			}
-			switch reason := notNull(c.Value()); {
-			case reason == nil, fault != nil:
-			case isFinishReasonFault(reason):
-				fault = reason
+			switch string(c.Name) {
+			case "index":
+				index, _ = c.Int()
+			case "finish_reason":
+				switch reason := notNull(c.Value()); {
+				case len(reason) <= len(`""`), fault != nil:
+				case isFinishReasonFault(reason):
+					fault = reason
+				default:
+					finished = true
+				}
 			default:
-				finished = true
+				c.Skip()
 			}
 		}
+		bit := uint64(1) << min(uint64(index), 63)
+		p.begun |= bit
+		if finished {
+			p.finished |= bit
+		}
 	}
-	return finished, fault
+	return p, fault
 }

@@ -155,7 +155,7 @@ func (g *guard) examine(w *watched, req *http.Request, resp *http.Response) (ope
 	case resp.StatusCode == http.StatusSwitchingProtocols, req.Method == http.MethodHead,
 		resp.StatusCode == http.StatusNoContent, resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return g.pass(w, resp), nil
-	case header(resp.Header, "Content-Encoding") != "":
+	case isEncoded(resp.Header):
 		return g.pass(w, resp), nil
 	case resp.StatusCode >= 400:
 		return g.failed(w, req, resp)
@@ -165,6 +165,12 @@ func (g *guard) examine(w *watched, req *http.Request, resp *http.Response) (ope
 		return g.whole(w, req, resp)
 	}
 	return g.pass(w, resp), nil
+}
+
+// isEncoded reports whether a body is compressed, so that nobody can look at it.
+func isEncoded(h http.Header) bool {
+	encoding := header(h, "Content-Encoding")
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
 }
 
 // answersJSON reports whether DeepSeek answers at path with JSON, whatever the
@@ -191,7 +197,12 @@ func isGeneration(path string) bool {
 func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
 	data, err := io.ReadAll(io.LimitReader(w, maxErrorBody+1))
 	if err == nil && len(data) > maxErrorBody {
-		resp.Body = g.rest(w, data)
+		head := w.redacted(req, resp.Header, data)
+		if len(head) != len(data) { // a name is shorter than a key
+			resp.ContentLength = -1
+			resp.Header.Del("Content-Length")
+		}
+		resp.Body = g.rest(w, head)
 		return true, nil
 	}
 	if err != nil && isContextError(err) {

@@ -163,3 +163,109 @@ func TestKeyThatTheServerRepeats(t *testing.T) {
 		}
 	}
 }
+
+// choice is an event of a choice; finish is its finish_reason, raw.
+func choice(index int, text, finish string) string {
+	return fmt.Sprintf(`data: {"id":"u","choices":[{"index":%d,"delta":{"content":%q},"finish_reason":%s}]}`+"\n\n", index, text, finish)
+}
+
+// An answer of several choices is whole when all are: one that has ended says nothing
+// of the others.
+func TestStreamOfSeveralChoices(t *testing.T) {
+	begun := choice(0, "A", "null") + choice(1, "B", "null") + choice(0, "", `"stop"`) + choice(1, "C", "null")
+	const one = `{"model":"deepseek-flash","stream":true,"messages":[]}`
+	const two = `{"model":"deepseek-flash","stream":true,"n":2,"messages":[]}`
+	for name, tt := range map[string]struct {
+		body  string
+		parts []any
+		whole bool
+	}{
+		"cut":                             {two, []any{begun}, false},
+		"reset":                           {two, []any{begun, errReset}, false},
+		"stall":                           {two, []any{begun, time.Hour}, false},
+		"cut, where nobody asked for two": {one, []any{begun}, false},
+		"cut before the second begins":    {two, []any{choice(0, "A", "null"), choice(0, "", `"stop"`)}, false},
+		"the second after a long pause":   {two, []any{choice(0, "A", "null"), choice(0, "", `"stop"`), time.Minute, choice(1, "B", "null"), choice(1, "", `"stop"`)}, true},
+		"a pause in the second":           {two, []any{begun, time.Minute, choice(1, "", `"stop"`)}, true},
+		"one, where two were asked for":   {two, []any{choice(0, "A", "null"), choice(0, "", `"stop"`), eventDone}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := scripted(streamReply(tt.parts...))
+				resp, err := transportOver(t, base, WithTimeouts(Timeouts{Silence: 2 * time.Minute})).RoundTrip(postTo(t.Context(), "/chat/completions", tt.body))
+				require.NoError(t, err)
+				text, err := readBody(resp)
+				if tt.whole {
+					require.NoError(t, err)
+					require.Contains(t, text, `"stop"`)
+				} else {
+					require.Error(t, err)
+				}
+				base.allClosed(t)
+			})
+		})
+	}
+}
+
+// Some hosts write an empty finish_reason where others write null.
+func TestEmptyFinishReasonIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for whole, end := range map[bool]string{true: choice(0, "", `"stop"`), false: ""} {
+			resp, err := sendStream(t.Context(), guarded(Timeouts{}, scripted(streamReply(choice(0, "A", `""`), 30*time.Second, choice(0, "B", `""`), end))))
+			require.NoError(t, err)
+			text, err := readBody(resp)
+			require.Contains(t, text, `"B"`)
+			if whole {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, ErrTruncated)
+			}
+		}
+	})
+}
+
+// After the finish_reason there is time for the usage, and not for comments.
+func TestEndOfAFinishedStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parts := []any{chunkHello, choice(0, "", `"stop"`), 10 * time.Second, chunkUsage}
+		for range 100 {
+			parts = append(parts, 4*time.Second, keepAlive)
+		}
+		start := time.Now()
+		resp, err := sendStream(t.Context(), guarded(Timeouts{}, scripted(streamReply(parts...))))
+		require.NoError(t, err)
+		text, err := readBody(resp)
+		require.NoError(t, err)
+		require.Contains(t, text, "total_tokens")
+		require.Equal(t, 10*time.Second+afterFinish, time.Since(start))
+	})
+}
+
+// A transport of the caller's that breaks the rules of http.RoundTripper breaks
+// nothing else.
+func TestBaseWithoutBodyOrResponse(t *testing.T) {
+	for name, status := range map[string]int{"200": 200, "503": 503} {
+		t.Run(name, func(t *testing.T) {
+			resp, err := send(t.Context(), transportOver(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Header: http.Header{}}, nil
+			}), WithoutRetry()))
+			if status == 200 {
+				require.ErrorIs(t, err, ErrTruncated, "no answer is none")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, status, resp.StatusCode)
+		})
+	}
+	_, err := send(t.Context(), transportOver(t, roundTripper(func(*http.Request) (*http.Response, error) { return nil, nil }), WithoutRetry()))
+	require.ErrorContains(t, err, "neither a response nor an error")
+}
+
+// Content-Encoding: identity is no encoding.
+func TestIdentityIsNoEncoding(t *testing.T) {
+	base := scripted(reply(200, "text/event-stream", []string{"Content-Encoding: identity"}, chunkHello))
+	resp, err := sendStream(t.Context(), guarded(Timeouts{}, base))
+	require.NoError(t, err)
+	_, err = readBody(resp)
+	require.ErrorIs(t, err, ErrTruncated)
+}

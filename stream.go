@@ -110,10 +110,7 @@ func (s *ChatStream) asChunk(data []byte) (*ChatChunk, error) {
 func (s *ChatStream) final(err error, done bool) error {
 	how := streamEnd{err: err, done: done, arrived: s.Response()}
 	for _, c := range how.arrived.Choices {
-		how.finished = how.finished || c.FinishReason != ""
-		if finishReasonFault(string(c.FinishReason)) {
-			how.fault = c.FinishReason
-		}
+		how.choice(c.FinishReason)
 	}
 	how.any = how.arrived.ID != "" || len(how.arrived.Choices) > 0
 	return s.events.final(how)

@@ -22,6 +22,8 @@ type streamBody struct {
 	req    *http.Request
 	header http.Header // the response's
 
+	choices progress
+
 	event   sse.Event // the one being handed out
 	fresh   bool      // and not yet taken by nextEvent
 	pending []byte    // what is left of it for Read
@@ -125,8 +127,8 @@ func (b *streamBody) ended(err error) error {
 type said struct {
 	kind, failure, usage, response, message []byte // "type", "error" and so on; nil: there is none
 
-	finished bool   // a choice has its finish_reason
-	fault    []byte // a finish_reason by which the server says that it broke off
+	choices progress
+	fault   []byte // a finish_reason by which the server says that it broke off
 }
 
 // readEvent reads an event in one pass. What is wrong with it is not looked at.
@@ -138,7 +140,7 @@ func readEvent(data []byte) (s said) {
 	for c.Key() {
 		switch string(c.Name) {
 		case "choices":
-			s.finished, s.fault = finishReasons(&c)
+			s.choices, s.fault = finishReasons(&c)
 		case "usage":
 			s.usage = notNull(c.Value())
 		case "type":
@@ -191,9 +193,6 @@ func (b *streamBody) inspect(ev sse.Event) {
 	case s.message != nil: // Anthropic's message_start, which has nothing of the output yet
 		onlyPrompt = b.tally.noteIn(b.c, s.message, true)
 	}
-	if s.finished {
-		b.finishing()
-	}
 	if s.fault != nil {
 		reason, _ := jsonscan.String(s.fault)
 		b.broken(&TruncatedError{Reason: "finish_reason " + reason})
@@ -214,6 +213,11 @@ func (b *streamBody) inspect(ev sse.Event) {
 		b.complete()
 		return
 	}
+	if len(data) == 0 || data[0] != '{' { // nobody knows what that is
+		b.event.Data = b.redacted(b.req, nil, data)
+		b.event.Raw = b.redacted(b.req, nil, ev.Raw)
+		b.pending = b.event.Raw
+	}
 	if s.failure != nil || s.is("error") {
 		header := b.header.Clone() // the caller may have it already
 		ev.Data, ev.Raw = b.redacted(b.req, header, data), b.redacted(b.req, nil, ev.Raw)
@@ -225,6 +229,10 @@ func (b *streamBody) inspect(ev sse.Event) {
 		b.tally.event(len(data))
 	}
 	b.clocks.data()
+	if s.choices.begun != 0 {
+		b.choices.add(s.choices)
+		b.clocks.finishing(b.choices.complete(b.c.choices))
+	}
 }
 
 // broken notes that the stream is over after this event, and not well.

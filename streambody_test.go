@@ -11,14 +11,16 @@ func TestReadEvent(t *testing.T) {
 		name, data string
 		want       said
 	}{
-		{"a chunk", `{"id":"a","choices":[{"index":0,"delta":{"content":"\"finish_reason\":\"stop\""},"finish_reason":null}],"usage":null}`, said{}},
+		{"a chunk", `{"id":"a","choices":[{"index":0,"delta":{"content":"\"finish_reason\":\"stop\""},"finish_reason":null}],"usage":null}`, said{choices: progress{begun: 1}}},
 		{"the last one", `{"choices":[{"finish_reason":"stop","delta":{}}],"usage":{"total_tokens":1}}`,
-			said{finished: true, usage: []byte(`{"total_tokens":1}`)}},
-		{"only the second choice ends", `{"choices":[{"finish_reason":null},{"finish_reason":"length"}]}`, said{finished: true}},
-		{"one ends, one breaks", `{"choices":[{"finish_reason":"stop"},{"finish_reason":"aborted"}]}`, said{finished: true, fault: []byte(`"aborted"`)}},
+			said{choices: progress{1, 1}, usage: []byte(`{"total_tokens":1}`)}},
+		{"only the second choice ends", `{"choices":[{"finish_reason":null,"index":0},{"finish_reason":"length","index":1}]}`, said{choices: progress{3, 2}}},
+		{"an empty one is none", `{"choices":[{"index":0,"finish_reason":""}]}`, said{choices: progress{begun: 1}}},
+		{"an index beyond all", `{"choices":[{"index":1000,"finish_reason":"stop"},{"index":-1}]}`, said{choices: progress{1 << 63, 1 << 63}}},
+		{"one ends, one breaks", `{"choices":[{"finish_reason":"stop"},{"index":1,"finish_reason":"aborted"}]}`, said{choices: progress{3, 1}, fault: []byte(`"aborted"`)}},
 		{"nothing counts after a fault", `{"choices":[{"finish_reason":"insufficient_system_resource"},{"finish_reason":"stop"}]}`,
-			said{fault: []byte(`"insufficient_system_resource"`)}},
-		{"a finish_reason elsewhere", `{"choices":[{"delta":{"finish_reason":"stop"}}],"finish_reason":"stop"}`, said{}},
+			said{choices: progress{begun: 1}, fault: []byte(`"insufficient_system_resource"`)}},
+		{"a finish_reason elsewhere", `{"choices":[{"delta":{"finish_reason":"stop"}}],"finish_reason":"stop"}`, said{choices: progress{begun: 1}}},
 		{"choices that are none", `{"choices":{"finish_reason":"stop"},"error":null}`, said{}},
 		{"an error", `{"error":{"message":"no"}}`, said{failure: []byte(`{"message":"no"}`)}},
 		{"of /responses, with a tool that speaks of choices",

@@ -146,8 +146,8 @@ func endTests() (tests []test) {
 		{"a reset", []any{errFilmReset}, 0},
 		{"a lost connection", []any{io.ErrUnexpectedEOF}, 0},
 		{"half an event", []any{`data: {"id":"u","cho`}, 0},
-		{"silence", []any{filmForever}, 5 * time.Second},
-		{"keep-alives", repeat(100, time.Second, keepAlive), 200 * time.Second},
+		{"silence", []any{filmForever}, 15 * time.Second},
+		{"keep-alives", repeat(100, time.Second, keepAlive), 15 * time.Second},
 		{"a late [DONE]", []any{3 * time.Second, filmDone}, 3 * time.Second},
 	} {
 		var shown atomic.Int64
@@ -159,7 +159,7 @@ func endTests() (tests []test) {
 		}})
 	}
 	var shown atomic.Int64
-	return append(tests, test{name: "usage that comes late", network: film(&shown, filmRole, filmHello, filmWorld, filmStop, 3*time.Second, filmUsage, filmDone), do: func(x *bench) {
+	return append(tests, test{name: "usage that comes late", network: film(&shown, filmRole, filmHello, filmWorld, filmStop, 8*time.Second, filmUsage, filmDone), do: func(x *bench) {
 		shown.Store(0)
 		res, err := x.stream()
 		x.greeted(res, err)
