@@ -95,32 +95,28 @@ func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 // layer of [NewOrigin] above.
 func (p *Pool) Middleware() Middleware { return Chain(layer(p.do), layer(signing)) }
 
-func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *http.Response, err error) {
 	var (
 		m     = p.model(c.hostModel())
 		last  *http.Response // of an account or key that could not serve this call
 		had   []*slot        // that said 429 to this call
-		busy  *http.Response // the 429, if one did
+		busy  *http.Response // the 429, if one did; of several, the one that asks for the shortest wait
 		check *balanceCheck  // beside the call; nil: none
 	)
-	defer func() { check.end() }()
+	defer func() {
+		check.end()
+		if busy != nil && busy != answer {
+			discard(busy)
+		}
+	}()
 	if c.isHedge() {
 		had = append(had, c.of.to.slot) // which cannot change while there is a hedge
 	}
 	for forbiddens := 0; ; {
 		permit, err := m.acquire(c, req.ContentLength, had)
 		if err != nil {
-			if busy != nil { // not the 401 of another: with room it can be served
-				return busy, nil
-			}
-			if full, ok := err.(*noRoom); ok && !full.sure && last != nil && c.mayTryAgain() {
-				// Nor the 401 itself: others can serve the call, once they have room.
-				discard(last)
-				c.used.Add(1)
-				return nil, full
-			}
 			if last != nil {
-				return last, nil
+				return elsewhere(c, err, last, busy)
 			}
 			if !c.isHedge() && errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
 				continue
@@ -156,7 +152,12 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 				return resp, nil
 			}
 		case throttled:
-			had, busy = append(had, permit.slot), resp
+			had = append(had, permit.slot)
+			if busy != nil && judge(busy, nil).wait < judge(resp, nil).wait {
+				resp, busy = busy, resp
+			}
+			discard(busy)
+			busy = resp
 		case unauthorized, broke:
 		default:
 			check.endWith(c, resp)
@@ -168,6 +169,27 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (*http.Res
 		}
 		last = resp
 	}
+}
+
+// elsewhere is what a call comes to that an account or several could not serve, and
+// that no other can take now, by err. last is what the last of them said, busy the
+// 429, if one said that.
+func elsewhere(c *call, err error, last, busy *http.Response) (*http.Response, error) {
+	full, isFull := err.(*noRoom)
+	room := isFull && !full.sure && c.mayTryAgain()
+	switch {
+	case busy == nil && room, busy != nil && room && c.canWait && judge(busy, nil).wait > 0:
+		// Others can serve the call once they have room, which is sooner than what the
+		// server asks to wait; a 401 never ends.
+		if last != busy {
+			discard(last)
+		}
+		c.used.Add(1)
+		return nil, full
+	case busy != nil: // not the 401 of another: with room it can be served
+		return busy, nil
+	}
+	return last, nil
 }
 
 // model returns the accounts as they stand for one model.

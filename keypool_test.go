@@ -711,3 +711,51 @@ func TestBalanceCheckEndsWithItsCall(t *testing.T) {
 		})
 	}
 }
+
+// Of several accounts that say when to come back, the soonest is waited for; and none
+// of them, where another will have room before.
+func TestSoonestOfSeveral429s(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first, second string // Retry-After, in seconds; empty: it answers, after 3 s
+		took          time.Duration
+	}{
+		"the other in an hour":     {"5", "3600", 5 * time.Second},
+		"the other sooner":         {"3600", "5", 5 * time.Second},
+		"the other somewhat later": {"5", "40", 5 * time.Second},
+		"the other is full":        {"40", "", 6 * time.Second},
+		"an hour, the other full":  {"3600", "", 6 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var second atomic.Int64
+				said := map[string]int{}
+				base := roundTripper(func(req *http.Request) (*http.Response, error) {
+					key := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+					after := map[string]string{"one": tt.first, "two": tt.second}[key]
+					if key == "two" {
+						second.Add(1)
+					}
+					if said[key]++; after == "" || said[key] > 1 {
+						return jsonReply(3*time.Second, wholeAnswer)(req)
+					}
+					return status(429, "Retry-After: "+after)(req)
+				})
+				tr, err := NewTransport(WithTransport(base), WithBaseURL(DefaultBaseURL), WithStrategy(RoundRobin{}), WithRetry(Retry{MinInterval: time.Millisecond, MaxInterval: time.Millisecond}),
+					WithAccounts(Account{Name: "one", Keys: []string{"one"}, MaxConcurrency: 9}, Account{Name: "two", Keys: []string{"two"}, MaxConcurrency: 1}))
+				require.NoError(t, err)
+				if tt.second == "" { // another call is there
+					require.NoError(t, tr.Pool().Disable("one"))
+					go func() { _, _ = send(t.Context(), tr) }()
+					synctest.Wait()
+					require.EqualValues(t, 1, second.Load())
+					require.NoError(t, tr.Pool().Enable("one"))
+				}
+				start := time.Now()
+				resp, err := send(t.Context(), tr)
+				require.NoError(t, err)
+				require.Equal(t, 200, resp.StatusCode)
+				require.InDelta(t, tt.took.Seconds(), time.Since(start).Seconds(), 3.1)
+			})
+		})
+	}
+}

@@ -107,16 +107,35 @@ func (l *rateLimit) describe() string {
 }
 
 func (l *rateLimit) do(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
-	seq := l.lane.seq.Load()
-	now := time.Now()
-	if !l.lane.admits(c) {
-		return nil, &noRoom{lane: &l.lane, seq: seq, what: l.describe, look: now.Add(l.every)}
-	}
-	if in := l.take(now); in > 0 {
-		return nil, &noRoom{lane: &l.lane, seq: seq, what: l.describe, look: now.Add(in), sure: true}
+	if full := l.admit(c, l.take); full != nil {
+		return nil, full
 	}
 	l.lane.admitted(c)
 	return c.pass(next, req)
+}
+
+// gate is a layer above that of accounts, while do is below it, where each attempt
+// takes its token: it refuses what would be refused there. Calls that take an
+// account's place for nothing keep others from it, and wake them when they give it
+// back, over and over.
+func (l *rateLimit) gate(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
+	if full := l.admit(c, l.missing); full != nil {
+		return nil, full
+	}
+	return c.pass(next, req)
+}
+
+// admit lets a call in for which there is a token, as look tells, or says why not.
+func (l *rateLimit) admit(c *call, look func(now time.Time) time.Duration) error {
+	seq := l.lane.seq.Load()
+	now := time.Now()
+	if !l.lane.admits(c) {
+		return &noRoom{lane: &l.lane, seq: seq, what: l.describe, look: now.Add(l.every)}
+	}
+	if in := look(now); in > 0 {
+		return &noRoom{lane: &l.lane, seq: seq, what: l.describe, look: now.Add(in), sure: true}
+	}
+	return nil
 }
 
 // take takes a token, or says how long it is until there is one.
@@ -126,6 +145,14 @@ func (l *rateLimit) take(now time.Time) time.Duration {
 	if l.tokens.AllowN(now, 1) {
 		return 0
 	}
+	return max(l.missing(now), time.Nanosecond)
+}
+
+// missing says how long it is until there is a token; 0 if there is one.
+func (l *rateLimit) missing(now time.Time) time.Duration {
 	missing := 1 - l.tokens.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
 	return max(time.Duration(missing*float64(l.every)), time.Nanosecond)
 }

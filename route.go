@@ -172,8 +172,9 @@ func (r *route) do(_ http.RoundTripper, c *call, req *http.Request) (*http.Respo
 		last.replace(resp, err)
 		verdict = v
 	}
+	// Where room is wanting elsewhere, it comes sooner than what a server asks to wait.
 	switch {
-	case last.any() && (verdict.retryable() || !wanting || !c.mayTryAgain()):
+	case last.any() && (verdict.retryable() && verdict.wait == 0 || !wanting || !c.mayTryAgain()):
 		return last.resp, last.err
 	case wanting:
 		if last.any() {

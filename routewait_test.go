@@ -480,3 +480,45 @@ func TestRouteStress(t *testing.T) {
 		idle(t, tr)
 	})
 }
+
+// With a rate over several endpoints, calls that wait do not wake each other in
+// circles: a try that has no token takes no account's place, which it would have to
+// give back.
+func TestRateLimitOverSeveralEndpoints(t *testing.T) {
+	for seed := range uint64(10) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 7))
+			var waits, sent atomic.Int64
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				if sent.Add(1)%5 == 0 {
+					return status(429)(req)
+				}
+				return jsonReply(2*time.Second, wholeAnswer)(req)
+			})
+			endpoint := func(name, url string) Endpoint {
+				return Endpoint{Name: name, BaseURL: url, Priority: rng.IntN(2), Accounts: []Account{{Name: name, Keys: []string{"sk-" + name}, MaxConcurrency: rng.IntN(2)}}}
+			}
+			tr, err := NewTransport(WithTransport(base), WithoutBreaker(), WithRateLimit(2+float64(rng.IntN(10)), 1+rng.IntN(3)),
+				WithEndpoints(endpoint("one", DefaultBaseURL), endpoint("two", "https://two.example/v1")),
+				WithObserver(Observer{Wait: func(WaitEvent) {
+					if waits.Add(1) > 100_000 {
+						panic("calls wake each other in circles")
+					}
+				}}))
+			require.NoError(t, err)
+			const calls = 40
+			var all sync.WaitGroup
+			for range calls {
+				wait := time.Duration(rng.IntN(10_000)) * time.Millisecond
+				all.Go(func() {
+					time.Sleep(wait)
+					if resp, err := send(t.Context(), tr); err == nil {
+						_ = resp.Body.Close()
+					}
+				})
+			}
+			all.Wait()
+			require.Less(t, waits.Load(), int64(100*calls), "seed %d", seed)
+		})
+	}
+}

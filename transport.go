@@ -212,6 +212,9 @@ func (t *Transport) below(e *endpoint, between ...Middleware) (layers []Middlewa
 		layers = append(layers, layer(e.breaker.do))
 	}
 	layers = append(layers, between...)
+	if t.options.rateLimit != nil {
+		layers = append(layers, layer(t.options.rateLimit.gate))
+	}
 	layers = append(layers, layer(e.pool.do))
 	if t.options.rateLimit != nil {
 		layers = append(layers, layer(t.options.rateLimit.do))
