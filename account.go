@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"strings"
@@ -49,6 +50,18 @@ func (a Account) GoString() string { return a.String() }
 
 // LogValue is String, for log/slog.
 func (a Account) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// MarshalJSON has the fingerprints in place of the keys: what is written as JSON is
+// mostly a log. There is no way back from it.
+func (a Account) MarshalJSON() ([]byte, error) {
+	type account Account
+	told := account(a)
+	told.Keys = make([]string, len(a.Keys))
+	for i, k := range a.Keys {
+		told.Keys[i] = "#" + fingerprint(k)
+	}
+	return json.Marshal(told)
+}
 
 // fingerprint names a key without telling anything of it.
 func fingerprint(key string) string {

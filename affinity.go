@@ -161,7 +161,7 @@ func (m *modelPool) own(c *call, first *slot) *slot {
 // conversation; nil if it had better not.
 func (m *modelPool) waitFor(own *slot, c *call, now time.Time) *noRoom {
 	seq := own.lane.seq.Load()
-	if !m.pool.patient || !c.canWait || own.lane.admits(c) && !own.full() ||
+	if !m.pool.choosing.Load().patient || !c.canWait || own.lane.admits(c) && !own.full() ||
 		own.asideUntil(now) != 0 || (Candidate{slot: own}).lame() {
 		return nil
 	}

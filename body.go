@@ -128,6 +128,9 @@ func (b *body) take(req *http.Request) (*http.Request, error) {
 	}
 	own := *req
 	own.ContentLength, own.TransferEncoding = n, nil
+	if len(req.Trailer) > 0 { // for which there is only room after chunks
+		own.ContentLength = -1
+	}
 	if n == 0 {
 		b.current, own.Body = nil, http.NoBody
 		return &own, nil

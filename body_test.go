@@ -509,3 +509,16 @@ func TestBodyEndsAsItsCallerGivesUp(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return p.Stats()[0].Models[0].InFlight == 0 }, time.Minute, time.Millisecond)
 }
+
+// A body that has to be read first keeps what comes after it.
+func TestTrailerOfABodyThatIsReadFirst(t *testing.T) {
+	base := scripted(answers)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, struct{ io.Reader }{strings.NewReader(smallRequest)})
+	require.NoError(t, err)
+	req.Trailer = http.Header{"X-Sum": {"1"}}
+	_, err = transportOver(t, base).RoundTrip(req)
+	require.NoError(t, err)
+	sent := base.sent()[0].req
+	require.Equal(t, "1", sent.Trailer.Get("X-Sum"))
+	require.EqualValues(t, -1, sent.ContentLength, "net/http has a trailer after chunks only")
+}

@@ -23,6 +23,25 @@ type StrategyFunc func(candidates []Candidate) int
 // Choose calls f.
 func (f StrategyFunc) Choose(candidates []Candidate) int { return f(candidates) }
 
+// choosing is how a pool chooses.
+type choosing struct {
+	strategy Strategy
+	homing   bool // it may ask for a conversation's account
+	patient  bool // and have a call wait for it
+}
+
+// chosenBy is how a pool chooses by s. Of a strategy that is not ours it is not known
+// whether it asks for a conversation's account.
+func chosenBy(s Strategy) *choosing {
+	switch s.(type) {
+	case Affinity, *Affinity:
+		return &choosing{strategy: s, homing: true, patient: true}
+	case RoundRobin, LeastLoaded:
+		return &choosing{strategy: s}
+	}
+	return &choosing{strategy: s, homing: true}
+}
+
 // Candidate is an account that could serve a call, as it stands for the call's
 // model.
 type Candidate struct {

@@ -41,6 +41,12 @@ func New(opts ...Option) (*Client, error) {
 	return &Client{transport: t, official: t.endpoints[0].deepSeek}, nil
 }
 
+// String says where calls go, and nothing of keys.
+func (c *Client) String() string { return "client over a " + c.transport.String() }
+
+// GoString is String, so that %#v tells no key either.
+func (c *Client) GoString() string { return c.String() }
+
 // Transport returns the client's transport, for its Stats, its accounts, or to
 // be used under another client as well.
 func (c *Client) Transport() *Transport { return c.transport }

@@ -3,7 +3,6 @@ package deepseek
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -182,15 +181,15 @@ func (w *jsonWriter) object(extra Extra) object {
 }
 
 // value writes anything that encoding/json can, without escaping HTML.
-func (w *jsonWriter) value(v any) {
+func (w *jsonWriter) value(v any) error {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		w.fail(err)
-		return
+		return err
 	}
 	w.b = append(w.b, bytes.TrimRight(buf.Bytes(), "\n")...)
+	return nil
 }
 
 func (w *jsonWriter) fail(err error) {
@@ -248,8 +247,11 @@ func (o object) null(name string) {
 
 // any writes a member of any type.
 func (o object) any(name string, v any) {
-	if o.member(name) {
-		o.value(v)
+	if !o.member(name) {
+		return
+	}
+	if err := o.value(v); err != nil {
+		o.fail(&RequestError{Field: name, Reason: "cannot be written as JSON: " + err.Error()})
 	}
 }
 
@@ -260,7 +262,7 @@ func (o object) end() {
 		for _, name := range slices.Sorted(maps.Keys(o.extra)) {
 			raw := o.extra[name]
 			if !jsonscan.Whole(raw) {
-				o.fail(errors.New("deepseek: Extra[" + strconv.Quote(name) + "] is not JSON"))
+				o.fail(&RequestError{Field: "Extra[" + strconv.Quote(name) + "]", Reason: "is not JSON"})
 			}
 			o.name(name)
 			o.b = append(o.b, raw...)

@@ -82,3 +82,31 @@ func TestNamesOnTheWire(t *testing.T) {
 		require.Equal(t, want, fmt.Sprint(got))
 	}
 }
+
+// What cannot be written is the request's fault, and told by its field.
+func TestWhatCannotBeWritten(t *testing.T) {
+	for field, r := range map[string]*ChatRequest{
+		"parameters": {Messages: []Message{User("Hi")}, Tools: []Tool{FunctionTool("f", "", json.RawMessage(`{"a":`))}},
+		"x":          {Messages: []Message{User("Hi")}, Extra: map[string]any{"x": make(chan int)}},
+		`Extra["y"]`: {Messages: []Message{{Role: "user", Content: "Hi", Extra: Extra{"y": json.RawMessage(`{`)}}}},
+	} {
+		client, err := New(WithTransport(scripted(answers)), WithAPIKeys(secretKey), WithBaseURL(DefaultBaseURL))
+		require.NoError(t, err)
+		_, err = client.Chat(t.Context(), r)
+		require.ErrorIs(t, err, ErrInvalidRequest, field)
+		var bad *RequestError
+		require.ErrorAs(t, err, &bad)
+		require.Equal(t, field, bad.Field)
+	}
+}
+
+func TestUnknownMembersOfLogprobsStay(t *testing.T) {
+	const in = `{"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-9999,"bytes":null,"rank":2}],"new":5}],"refusal":[]}`
+	var l Logprobs
+	require.NoError(t, json.Unmarshal([]byte(in), &l))
+	require.Equal(t, -9999.0, l.Content[0].TopLogprobs[0].Logprob)
+	require.Equal(t, []int{97}, l.Content[0].Bytes)
+	out, err := json.Marshal(l)
+	require.NoError(t, err)
+	require.JSONEq(t, in, string(out))
+}

@@ -36,9 +36,7 @@ import (
 // [Endpoint.NewPool]; the zero value is of no use.
 type Pool struct {
 	models   byModel[*modelPool]
-	strategy Strategy
-	homing   bool // the strategy may ask for a conversation's account
-	patient  bool // and have a call wait for it
+	choosing atomic.Pointer[choosing] // a successor may change it
 
 	prefix    string // of the names given by default; empty: "account-"
 	auth      Auth
@@ -61,18 +59,20 @@ type Pool struct {
 // there already.
 func NewPool(s Strategy, accounts ...Account) (*Pool, error) { return newPool(&Pool{}, s, accounts) }
 
+// String is such as "pool[3]": how many accounts there are, and nothing of their keys.
+func (p *Pool) String() string {
+	return "pool[" + strconv.Itoa(len(*p.accounts.Load())) + "]"
+}
+
+// GoString is String, so that %#v tells no key either.
+func (p *Pool) GoString() string { return p.String() }
+
 func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 	if s == nil {
 		s = Affinity{}
 	}
-	p.strategy, p.homing = s, true
+	p.choosing.Store(chosenBy(s))
 	p.byName, p.byKey = map[string]*account{}, map[string]*account{}
-	switch s.(type) {
-	case Affinity, *Affinity:
-		p.patient = true
-	case RoundRobin, LeastLoaded:
-		p.homing = false
-	}
 	p.checkAt.Store(farFuture)
 	all := make([]*account, 0, len(accounts))
 	for _, a := range accounts {
@@ -218,8 +218,7 @@ func (p *Pool) Add(a Account) error {
 func (p *Pool) enlist(a Account) (*account, error) {
 	name := a.Name
 	if name == "" {
-		p.named++
-		name = cmp.Or(p.prefix, "account-") + strconv.Itoa(p.named)
+		name = p.nextName()
 	}
 	field := "Account " + strconv.Quote(name)
 	switch {
@@ -255,6 +254,16 @@ func (p *Pool) enlist(a Account) (*account, error) {
 	acct.replica.Store(p.replica)
 	p.byName[name] = acct
 	return acct, nil
+}
+
+// nextName is the name of an account that has none. p.mu is held.
+func (p *Pool) nextName() string {
+	for {
+		p.named++
+		if name := cmp.Or(p.prefix, "account-") + strconv.Itoa(p.named); p.byName[name] == nil {
+			return name
+		}
+	}
 }
 
 // checkKey refuses what cannot be a key, or is in the pool already. p.mu is held.

@@ -16,10 +16,50 @@ type Logprobs struct {
 // TokenLogprob is the probability of one token, and of those that were likely in
 // its place.
 type TokenLogprob struct {
-	Token       string         `json:"token"`                  // the token's text
-	Logprob     float64        `json:"logprob"`                // -9999 means outside the 20 most likely
-	Bytes       []int          `json:"bytes"`                  // the token's UTF-8 bytes; a token may be part of a character
-	TopLogprobs []TokenLogprob `json:"top_logprobs,omitempty"` // the likeliest, as many as asked for
+	Token       string         // the token's text
+	Logprob     float64        // -9999 means outside the 20 most likely
+	Bytes       []int          // the token's UTF-8 bytes; a token may be part of a character
+	TopLogprobs []TokenLogprob // the likeliest, as many as asked for
+	Extra       Extra          // what else the server sent
+}
+
+// UnmarshalJSON implements [encoding/json.Unmarshaler].
+func (t *TokenLogprob) UnmarshalJSON(data []byte) error { return unmarshal(data, t.decode) }
+
+// MarshalJSON implements [encoding/json.Marshaler].
+func (t TokenLogprob) MarshalJSON() ([]byte, error) { return marshal(t.encode) }
+
+func (t *TokenLogprob) decode(data []byte) error {
+	return decodeObject(data, &t.Extra, func(key, value []byte) bool {
+		switch string(key) {
+		case "token":
+			return decodeString(value, &t.Token)
+		case "logprob":
+			t.Logprob = 0
+			return json.Unmarshal(value, &t.Logprob) == nil
+		case "bytes":
+			t.Bytes = nil
+			return json.Unmarshal(value, &t.Bytes) == nil
+		case "top_logprobs":
+			return decodeTokens(value, &t.TopLogprobs)
+		}
+		return false
+	})
+}
+
+func (t *TokenLogprob) encode(w *jsonWriter) {
+	o := w.object(t.Extra)
+	o.str("token", t.Token)
+	o.any("logprob", t.Logprob)
+	o.any("bytes", t.Bytes)
+	if len(t.TopLogprobs) > 0 && o.member("top_logprobs") {
+		elements(w, t.TopLogprobs, (*TokenLogprob).encode)
+	}
+	o.end()
+}
+
+func decodeTokens(value []byte, dst *[]TokenLogprob) bool {
+	return decodeArray(value, dst, (*TokenLogprob).decode)
 }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler].
@@ -56,11 +96,9 @@ func (l *Logprobs) decode(data []byte) error {
 	return decodeObject(data, &l.Extra, func(key, value []byte) bool {
 		switch string(key) {
 		case "content":
-			l.Content = nil
-			return json.Unmarshal(value, &l.Content) == nil
+			return decodeTokens(value, &l.Content)
 		case "reasoning_content":
-			l.ReasoningContent = nil
-			return json.Unmarshal(value, &l.ReasoningContent) == nil
+			return decodeTokens(value, &l.ReasoningContent)
 		}
 		return false
 	})
@@ -68,9 +106,13 @@ func (l *Logprobs) decode(data []byte) error {
 
 func (l *Logprobs) encode(w *jsonWriter) {
 	o := w.object(l.Extra)
-	o.any("content", l.Content)
-	if l.ReasoningContent != nil {
-		o.any("reasoning_content", l.ReasoningContent)
+	if l.Content == nil {
+		o.null("content")
+	} else if o.member("content") {
+		elements(w, l.Content, (*TokenLogprob).encode)
+	}
+	if l.ReasoningContent != nil && o.member("reasoning_content") {
+		elements(w, l.ReasoningContent, (*TokenLogprob).encode)
 	}
 	o.end()
 }

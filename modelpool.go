@@ -91,7 +91,7 @@ func (m *modelPool) acquire(c *call, requestBytes int64, except []*slot) (*permi
 	b := m.bench.Load()
 	key := c.conversation.key()
 	var first, own *slot // where the call's conversation begins, and which has more of it; nil: no matter
-	if m.pool.homing && key != 0 && len(b.slots) > 1 {
+	if m.pool.choosing.Load().homing && key != 0 && len(b.slots) > 1 {
 		first = b.slots[b.begins().first(key)]
 		if own = m.own(c, first); own != nil && !slices.Contains(except, own) {
 			if wait := m.waitFor(own, c, now); wait != nil {
@@ -171,7 +171,7 @@ func (m *modelPool) choose(c *call, b *bench, first, own *slot, except []*slot) 
 	case 1:
 		return list[0].slot
 	}
-	i := m.pool.strategy.Choose(list)
+	i := m.pool.choosing.Load().strategy.Choose(list)
 	if i < 0 || i >= len(list) {
 		i = 0
 	}

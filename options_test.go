@@ -1,6 +1,9 @@
 package deepseek
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -188,4 +191,31 @@ func TestLogsTellNoSecrets(t *testing.T) {
 		require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
 		require.Contains(t, log.String(), "call failed")
 	})
+}
+
+// Whatever is printed or written as JSON, no key is in it.
+func TestNothingPrintsKeys(t *testing.T) {
+	account := Account{Name: "main", Keys: []string{secretKey}}
+	endpoint := Endpoint{Name: "e", Accounts: []Account{account}}
+	pool, err := NewPool(nil, account)
+	require.NoError(t, err)
+	client, err := New(WithAccounts(account), WithBaseURL(DefaultBaseURL))
+	require.NoError(t, err)
+	for name, v := range map[string]any{
+		"Account": account, "*Account": &account, "[]Account": []Account{account}, "Endpoint": endpoint, "*Endpoint": &endpoint, "Pool": pool,
+		"Transport": client.Transport(), "Client": client, "http.Client": &http.Client{Transport: client.Transport()}, "Stats": client.Transport().Stats(),
+	} {
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+			require.NotContains(t, fmt.Sprintf(format, v), secretKey, "%s %s", name, format)
+		}
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("configured", "what", v)
+		slog.New(slog.NewTextHandler(&log, nil)).Info("configured", "what", v)
+		require.NotContains(t, log.String(), secretKey, name)
+	}
+	require.Equal(t, "pool[1]", pool.String())
+	require.Equal(t, "client over a transport to api.deepseek.com", client.String())
+	text, err := json.Marshal(endpoint)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"Keys":["#`+fingerprint(secretKey)+`"]`)
 }

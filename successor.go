@@ -13,11 +13,11 @@ import (
 // It has t's connections, counts and spend; its waiting room, with those who wait
 // in it; its retry budget, its cache and what hedging has learned, each if its
 // policy is the same; for an endpoint of the same name and base URL, what was
-// measured of it; and, if its authorization and strategy are the same too, its
-// breaker, if its policy is the same, and its [Pool], in which now are the new
-// options' accounts. Of these, one that was there under the same name keeps what
-// is known of it and of the keys that it still has; one with other limits or
-// weight than before begins anew.
+// measured of it; and, if its authorization is the same too, its breaker, if its
+// policy is the same, and its [Pool], in which now are the new options' accounts and
+// strategy. Of these accounts, one that was there before keeps what is known of it
+// and of the keys that it still has; one with other limits or weight than before
+// begins anew. It is told by its name, or by its first key if it was given none.
 //
 // Calls under way in t end as they began, with whatever accounts there are by
 // now. If there is an error, nothing has changed.
@@ -85,7 +85,7 @@ func (e *endpoint) inherit(old *endpoint) {
 		return
 	}
 	e.health.values.Store(old.health.values.Load()) // how fast and well it serves
-	if e.pool.auth != old.pool.auth || !reflect.DeepEqual(e.pool.strategy, old.pool.strategy) {
+	if e.pool.auth != old.pool.auth {
 		return
 	}
 	old.pool.become(e.pool)
@@ -95,29 +95,39 @@ func (e *endpoint) inherit(old *endpoint) {
 	}
 }
 
-// become gives the pool the accounts of fresh, in their order. Those that it had
-// before, alike in all but their keys, stay what they are.
+// become gives the pool the accounts of fresh, in their order, and its strategy.
+// Those that it had before, alike in all but their keys, stay what they are.
 func (p *Pool) become(fresh *Pool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	had := p.byName
-	p.byName, p.byKey, p.named = fresh.byName, map[string]*account{}, fresh.named
+	p.choosing.Store(fresh.choosing.Load())
+	had := make(map[string]*account, len(p.byName)) // by what they are known by, which is no number
+	for _, a := range p.byName {
+		had[a.id] = a
+	}
+	p.byName, p.byKey = map[string]*account{}, map[string]*account{}
 	accounts := slices.Clone(*fresh.accounts.Load())
 	for i, a := range accounts {
-		if old := had[a.name]; old != nil && old.sameButKeys(a) {
+		if old := had[a.id]; old != nil && old.sameButKeys(a) {
 			old.setKeys(old.ring().keysOf(a.ring()))
-			delete(had, a.name)
-			accounts[i], p.byName[a.name] = old, old
-		} else {
-			a.pool = p
-		}
-		a = accounts[i]
-		for _, k := range a.ring().keys {
-			p.byKey[k.plain[0]] = a
+			delete(had, a.id)
+			accounts[i], p.byName[old.name] = old, old
 		}
 	}
 	for _, gone := range had {
 		gone.disabled.Store(true)
+	}
+	for _, a := range accounts {
+		if p.byName[a.name] != a {
+			a.pool = p
+			if a.id != a.name { // its number may be one that another has kept
+				a.name = p.nextName()
+			}
+			p.byName[a.name] = a
+		}
+		for _, k := range a.ring().keys {
+			p.byKey[k.plain[0]] = a
+		}
 	}
 	p.setAccounts(accounts)
 }

@@ -182,12 +182,51 @@ func TestSuccessorKeepsTheBreaker(t *testing.T) {
 		require.Equal(t, deepseek.BreakerOpen, h.Stats().Breakers[0].State)
 		h.succeed(accountsOf("sk-a-1"), deepseek.WithBreaker(deepseek.Breaker{MinRequests: 3}))
 		h.chat()
-		// Another strategy asks the accounts anew; the counts go on.
-		calls := h.Stats().Calls
-		h.succeed(accountsOf("sk-a-1"), deepseek.WithStrategy(deepseek.RoundRobin{}))
-		require.Empty(t, h.Stats().Accounts[0].Models)
-		require.Equal(t, calls, h.Stats().Calls)
+	})
+}
+
+// Another strategy chooses among accounts of which all is known.
+func TestSuccessorWithAnotherStrategy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeir(t, accountsOf("sk-a-1"), alsoB, deepseek.WithStrategy(deepseek.RoundRobin{}))
 		h.chat()
+		before := h.Stats()
+		asked := 0
+		h.succeed(accountsOf("sk-a-1"), alsoB, deepseek.WithStrategy(deepseek.StrategyFunc(func(list []deepseek.Candidate) int {
+			asked++
+			return len(list) - 1
+		})))
+		require.Equal(t, before.Accounts, h.Stats().Accounts)
+		require.Equal(t, before.Calls, h.Stats().Calls)
+		h.chat()
+		require.Equal(t, 1, asked)
+	})
+}
+
+// Accounts without names are told by their keys, not by their numbers.
+func TestSuccessorOfAccountsWithoutNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeir(t, deepseek.WithAPIKeys("sk-a-1", "sk-b"))
+		h.srv.RevokeKey("sk-a-1")
+		for range 4 {
+			h.chat()
+		}
+		state := func() map[string]deepseek.State {
+			states := map[string]deepseek.State{}
+			for _, a := range h.Stats().Accounts {
+				states[a.Name] = a.Keys[0].State
+			}
+			return states
+		}
+		require.Equal(t, map[string]deepseek.State{"account-1": deepseek.StateUnauthorized, "account-2": deepseek.StateActive}, state())
+		h.succeed(deepseek.WithAPIKeys("sk-b", "sk-a-2"))
+		require.Equal(t, map[string]deepseek.State{"account-2": deepseek.StateActive, "account-3": deepseek.StateActive}, state())
+		for range 4 {
+			h.chat()
+		}
+		h.succeed(deepseek.WithAPIKeys("sk-a-2", "sk-b"))
+		require.Equal(t, map[string]deepseek.State{"account-2": deepseek.StateActive, "account-3": deepseek.StateActive}, state())
+		require.Equal(t, "account-3", h.Stats().Accounts[0].Name)
 	})
 }
 

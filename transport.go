@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -319,6 +320,18 @@ func (t *Transport) CloseIdleConnections() {
 		c.CloseIdleConnections()
 	}
 }
+
+// String says where calls go, and nothing of keys.
+func (t *Transport) String() string {
+	names := make([]string, len(t.endpoints))
+	for i, e := range t.endpoints {
+		names[i] = e.name
+	}
+	return "transport to " + strings.Join(names, ", ")
+}
+
+// GoString is String, so that %#v tells no key either.
+func (t *Transport) GoString() string { return t.String() }
 
 // Pool returns the accounts of the first endpoint, mostly the only one, to add,
 // remove, disable and enable them.
