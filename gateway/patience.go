@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -14,6 +15,9 @@ type patientWriter struct {
 	rc       *http.ResponseController
 	patience time.Duration
 	late     *time.Timer // set while the client is waited for; nil: it never was
+
+	mu      sync.Mutex
+	waiting bool // for the client; guarded by mu
 }
 
 // patiently is w with patience for its client, if it needs it.
@@ -27,14 +31,33 @@ func patiently(w http.ResponseWriter, r *http.Request, patience time.Duration) h
 // Unwrap is for [http.ResponseController].
 func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// await sets the time by which the client must have taken a piece; stop ends it.
-func (w *patientWriter) await() (stop func() bool) {
+// await sets the time by which the client must have taken a piece; taken ends it.
+func (w *patientWriter) await() {
+	w.mu.Lock()
+	w.waiting = true
+	w.mu.Unlock()
 	if w.late == nil {
-		w.late = time.AfterFunc(w.patience, func() { _ = w.rc.SetWriteDeadline(time.Unix(1, 0)) })
+		w.late = time.AfterFunc(w.patience, w.end)
 	} else {
 		w.late.Reset(w.patience)
 	}
-	return w.late.Stop
+}
+
+func (w *patientWriter) taken() {
+	w.late.Stop()
+	w.mu.Lock()
+	w.waiting = false
+	w.mu.Unlock()
+}
+
+// end ends the stream, if the client is waited for still: once the handler has
+// returned, the writer is no longer its own.
+func (w *patientWriter) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting {
+		_ = w.rc.SetWriteDeadline(time.Unix(1, 0))
+	}
 }
 
 // mostAtOnce is how much must be taken within the client's time.
@@ -42,9 +65,9 @@ const mostAtOnce = 64 << 10
 
 func (w *patientWriter) Write(p []byte) (n int, err error) {
 	for {
-		stop := w.await()
+		w.await()
 		m, err := w.ResponseWriter.Write(p[:min(len(p), mostAtOnce)])
-		stop()
+		w.taken()
 		n += m
 		if p = p[m:]; err != nil || len(p) == 0 {
 			return n, err
@@ -54,6 +77,7 @@ func (w *patientWriter) Write(p []byte) (n int, err error) {
 
 // FlushError is for [http.ResponseController].
 func (w *patientWriter) FlushError() error {
-	defer w.await()()
+	w.await()
+	defer w.taken()
 	return w.rc.Flush()
 }
