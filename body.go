@@ -341,8 +341,13 @@ func (b *body) sniff(req *http.Request, c *call) {
 	if !b.copyTo(buf, req) {
 		return
 	}
+	c.read(buf.Bytes())
+}
+
+// read takes over what the call's record tells of a body.
+func (c *call) read(data []byte) {
 	var beginning beginning
-	cursor := jsonscan.NewCursor(buf.Bytes())
+	cursor := jsonscan.NewCursor(data)
 	if cursor.Object() {
 		for cursor.Key() {
 			switch string(cursor.Name) {

@@ -110,7 +110,9 @@ func (c *call) Value(key any) any {
 // newCall starts the record of a call whose body need not be read again for what
 // a call's record tells, because the caller made it and knows.
 func newCall(ctx context.Context, model string, stream bool, body []byte) (context.Context, *call) {
-	c := &call{Context: ctx, model: model, stream: stream, known: true, conversation: conversationOf(body)}
+	c := &call{Context: ctx, known: true}
+	c.read(body)
+	c.model, c.stream = model, stream
 	return c, c
 }
 
@@ -191,7 +193,7 @@ func (c *call) leave() { c.body.abandon() }
 // way. What belongs to one attempt it has of its own.
 func (c *call) hedge() *call {
 	return &call{
-		Context: c.Context, model: c.model, stream: c.stream, known: true, conversation: c.conversation, entered: true,
+		Context: c.Context, model: c.model, stream: c.stream, choices: c.choices, known: true, conversation: c.conversation, entered: true,
 		watch: c.watch, maxAttempts: c.maxAttempts, race: c.race, of: c,
 		retry: c.retry, to: c.elsewhere(), fellBack: c.fellBack, continues: c.continues,
 	}

@@ -142,15 +142,3 @@ func (c conversation) named(ctx context.Context) conversation {
 	}
 	return conversationBy(mix(uint64(crc32.Checksum([]byte(name), castagnoli))), c.goesOn())
 }
-
-// conversationOf is the conversation of a whole request body.
-func conversationOf(body []byte) conversation {
-	var b beginning
-	c := jsonscan.NewCursor(body)
-	if c.Object() {
-		for c.Key() {
-			b.member(&c)
-		}
-	}
-	return b.conversation()
-}

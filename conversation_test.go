@@ -102,3 +102,10 @@ func FuzzConversation(f *testing.F) {
 		}
 	})
 }
+
+// conversationOf is the conversation of a whole request body.
+func conversationOf(body []byte) conversation {
+	c := new(call)
+	c.read(body)
+	return c.conversation
+}

@@ -110,9 +110,9 @@ func (l *ledger) spend() Spend {
 // read to its end. It is estimated where the answer had begun: the prompt, as
 // cache misses, at a token for 4 bytes of the request, and the output at a token
 // for an event, or for 4 bytes beyond what every event has, whichever is more. Of
-// an answer that is no stream, which the caller did not wait for, only the prompt
-// is, whether or not the server had sent the status by then. Any other attempt
-// without data costs nothing: it was refused, or never left the queue.
+// an answer that is no stream, which the caller did not wait for though the
+// server had accepted the request, only the prompt is. Any other attempt without
+// data costs nothing: it was refused, or never left the queue, or was never sent.
 //
 // A Meter is safe for concurrent use. It is made by [NewMeter]; the zero value is of
 // no use.

@@ -143,7 +143,7 @@ func TestEstimates(t *testing.T) {
 		"whole answer that never came":         {false, jsonReply("\n\n\n"), "", 0, 0, true},
 		"whole answer cut short":               {false, jsonReply(`{"id":"0123456789abcdefghijklmnopqrstuv`), "", 0, misses + 9*600, false},
 		"whole answer without usage":           {false, jsonReply(`{"id":"0123456789abcdefghijklmnopqr"}`), "", 0, misses + 9*600, false},
-		"whole answer left before its status":  {false, hangs, "", time.Second, misses, false},
+		"whole answer left before its status":  {false, hangs, "", time.Second, 0, true},
 		"stream left before its status":        {true, hangs, "", time.Second, 0, true},
 		"connection never made":                {false, fails(errReset), "", 0, 0, true},
 		"refused":                              {false, status(503), "", 0, 0, true},

@@ -118,7 +118,7 @@ func (f *flight) start(next http.RoundTripper, c *call, req *http.Request, body 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.Context))
 	f.cancel = cancel
 	f.call = &call{
-		Context: flightContext{ctx, f}, model: c.model, stream: c.stream, known: true,
+		Context: flightContext{ctx, f}, model: c.model, stream: c.stream, choices: c.choices, known: true,
 		conversation: c.conversation, watch: c.watch,
 	}
 	// Nothing of the caller's request may be used once that caller has left.

@@ -226,6 +226,7 @@ func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open
 // should the server repeat it. The key is taken out of the response's headers as
 // well.
 func (w *watched) redacted(req *http.Request, h http.Header, text []byte) []byte {
+	text = bytes.Clone(text)
 	hide := func(secret string) {
 		if len(secret) < 8 { // no key, and maybe a word
 			return

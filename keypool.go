@@ -116,7 +116,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *h
 		permit, err := m.acquire(c, req.ContentLength, had)
 		if err != nil {
 			if last != nil {
-				return elsewhere(c, err, last, busy)
+				return m.elsewhere(c, err, last, busy, had)
 			}
 			if !c.isHedge() && errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
 				continue
@@ -152,6 +152,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *h
 				return resp, nil
 			}
 		case throttled:
+			settle(resp) // before it may be thrown away: its slot learns from how it ends
 			had = append(had, permit.slot)
 			if busy != nil && judge(busy, nil).wait < judge(resp, nil).wait {
 				resp, busy = busy, resp
@@ -169,27 +170,6 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *h
 		}
 		last = resp
 	}
-}
-
-// elsewhere is what a call comes to that an account or several could not serve, and
-// that no other can take now, by err. last is what the last of them said, busy the
-// 429, if one said that.
-func elsewhere(c *call, err error, last, busy *http.Response) (*http.Response, error) {
-	full, isFull := err.(*noRoom)
-	room := isFull && !full.sure && c.mayTryAgain()
-	switch {
-	case busy == nil && room, busy != nil && room && c.canWait && judge(busy, nil).wait > 0:
-		// Others can serve the call once they have room, which is sooner than what the
-		// server asks to wait; a 401 never ends.
-		if last != busy {
-			discard(last)
-		}
-		c.used.Add(1)
-		return nil, full
-	case busy != nil: // not the 401 of another: with room it can be served
-		return busy, nil
-	}
-	return last, nil
 }
 
 // model returns the accounts as they stand for one model.

@@ -716,14 +716,18 @@ func TestBalanceCheckEndsWithItsCall(t *testing.T) {
 // of them, where another will have room before.
 func TestSoonestOfSeveral429s(t *testing.T) {
 	for name, tt := range map[string]struct {
-		first, second string // Retry-After, in seconds; empty: it answers, after 3 s
+		first, second string        // Retry-After, in seconds; empty: it answers
+		busy          time.Duration // with another call, for so long
 		took          time.Duration
+		queue         Queue
 	}{
-		"the other in an hour":     {"5", "3600", 5 * time.Second},
-		"the other sooner":         {"3600", "5", 5 * time.Second},
-		"the other somewhat later": {"5", "40", 5 * time.Second},
-		"the other is full":        {"40", "", 6 * time.Second},
-		"an hour, the other full":  {"3600", "", 6 * time.Second},
+		"the other in an hour":     {"5", "3600", 0, 5 * time.Second, Queue{}},
+		"the other sooner":         {"3600", "5", 0, 5 * time.Second, Queue{}},
+		"the other somewhat later": {"5", "40", 0, 5 * time.Second, Queue{}},
+		"the other is full":        {"40", "", 3 * time.Second, 3 * time.Second, Queue{}},
+		"an hour, the other full":  {"3600", "", 3 * time.Second, 3 * time.Second, Queue{}},
+		"the other full for long":  {"2", "", time.Minute, 2 * time.Second, Queue{}},
+		"nowhere to wait":          {"2", "", time.Minute, 2 * time.Second, Queue{MaxLength: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -735,12 +739,15 @@ func TestSoonestOfSeveral429s(t *testing.T) {
 					if key == "two" {
 						second.Add(1)
 					}
-					if said[key]++; after == "" || said[key] > 1 {
-						return jsonReply(3*time.Second, wholeAnswer)(req)
+					if said[key]++; key == "two" && after == "" && said[key] == 1 {
+						return jsonReply(tt.busy, wholeAnswer)(req)
+					}
+					if after == "" || said[key] > 1 {
+						return answers(req)
 					}
 					return status(429, "Retry-After: "+after)(req)
 				})
-				tr, err := NewTransport(WithTransport(base), WithBaseURL(DefaultBaseURL), WithStrategy(RoundRobin{}), WithRetry(Retry{MinInterval: time.Millisecond, MaxInterval: time.Millisecond}),
+				tr, err := NewTransport(WithTransport(base), WithBaseURL(DefaultBaseURL), WithStrategy(RoundRobin{}), WithQueue(tt.queue), WithRetry(Retry{MinInterval: time.Millisecond, MaxInterval: time.Millisecond}),
 					WithAccounts(Account{Name: "one", Keys: []string{"one"}, MaxConcurrency: 9}, Account{Name: "two", Keys: []string{"two"}, MaxConcurrency: 1}))
 				require.NoError(t, err)
 				if tt.second == "" { // another call is there
@@ -754,8 +761,35 @@ func TestSoonestOfSeveral429s(t *testing.T) {
 				resp, err := send(t.Context(), tr)
 				require.NoError(t, err)
 				require.Equal(t, 200, resp.StatusCode)
-				require.InDelta(t, tt.took.Seconds(), time.Since(start).Seconds(), 3.1)
+				require.InDelta(t, tt.took.Seconds(), time.Since(start).Seconds(), 0.1)
 			})
 		})
 	}
+}
+
+// Where no other account can serve a call, one that is asked to wait for longer than
+// is accepted gets the 429, whoever else waits.
+func TestLong429WithOthersInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := true
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			if time.Sleep(time.Second); first {
+				first = false
+				return status(429, "Retry-After: 300")(req)
+			}
+			return answers(req)
+		})
+		tr, err := NewTransport(WithTransport(base), WithBaseURL(DefaultBaseURL), WithAccounts(Account{Keys: []string{"sk-a"}, MaxConcurrency: 1}))
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(time.Millisecond)
+			_, _ = send(t.Context(), tr)
+		}()
+		start := time.Now()
+		resp, err := send(t.Context(), tr)
+		require.NoError(t, err)
+		require.Equal(t, 429, resp.StatusCode)
+		require.Equal(t, time.Second, time.Since(start))
+		time.Sleep(time.Hour)
+	})
 }

@@ -121,6 +121,12 @@ func (e *noRoom) describe() string {
 // Is matches ErrQueueFull: without a waiting room, no room is the end.
 func (e *noRoom) Is(target error) bool { return target == ErrQueueFull }
 
+// backAt is the end of a wait that a server has asked for, as a place to wait for: a
+// lane in which nobody else is.
+func backAt(wait time.Duration) *noRoom {
+	return &noRoom{lane: new(lane), what: func() string { return "the time that the server asked for" }, look: time.Now().Add(wait)}
+}
+
 // names reports whether l is one of the lanes.
 func (e *noRoom) names(l *lane) bool {
 	for r := e; r != nil; r = r.also {

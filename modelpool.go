@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -236,6 +237,42 @@ func (m *modelPool) nextThaw(now time.Time) time.Time {
 		return time.Unix(0, max(t, now.UnixNano()+1))
 	}
 	return time.Time{}
+}
+
+// elsewhere is what a call comes to that an account or several could not serve, and
+// that no other can take now, by err. last is what the last of them said, busy the
+// 429, if one said that.
+func (m *modelPool) elsewhere(c *call, err error, last, busy *http.Response, had []*slot) (*http.Response, error) {
+	full, isFull := err.(*noRoom)
+	if !isFull || full.sure || !c.mayTryAgain() {
+		full = nil
+	}
+	if busy != nil {
+		wait := judge(busy, nil).wait
+		if last != busy {
+			discard(last) // not the 401 of another: with room the call can be served
+		}
+		if full == nil || wait == 0 || !c.canWait || !m.hasOther(had) {
+			return busy, nil
+		}
+		full = full.or(backAt(wait))
+	} else if full == nil {
+		return last, nil
+	} else {
+		discard(last) // nor a 401, where others can serve the call once they have room
+	}
+	c.used.Add(1)
+	return nil, full
+}
+
+// hasOther reports whether an account can be used that is not among had, once it has
+// room.
+func (m *modelPool) hasOther(had []*slot) bool {
+	now := time.Now()
+	slots := m.bench.Load().slots
+	return slices.ContainsFunc(slots[:min(len(slots), lookAt)], func(s *slot) bool {
+		return !slices.Contains(had, s) && s.asideUntil(now) == 0
+	})
 }
 
 // refusal says why no account can take a call now.

@@ -172,10 +172,15 @@ func (r *route) do(_ http.RoundTripper, c *call, req *http.Request) (*http.Respo
 		last.replace(resp, err)
 		verdict = v
 	}
-	// Where room is wanting elsewhere, it comes sooner than what a server asks to wait.
+	// Where room is wanting elsewhere, it may come sooner than what a 429 asks to wait.
+	asked := verdict.outcome == throttled && verdict.wait > 0 && c.canWait
 	switch {
-	case last.any() && (verdict.retryable() && verdict.wait == 0 || !wanting || !c.mayTryAgain()):
+	case last.any() && (verdict.retryable() && !asked || !wanting || !c.mayTryAgain()):
 		return last.resp, last.err
+	case wanting && last.any() && asked:
+		discard(last.resp)
+		c.used.Add(1)
+		return nil, room.or(backAt(verdict.wait))
 	case wanting:
 		if last.any() {
 			discard(last.resp)

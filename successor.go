@@ -107,8 +107,14 @@ func (p *Pool) become(fresh *Pool) {
 	}
 	p.byName, p.byKey = map[string]*account{}, map[string]*account{}
 	accounts := slices.Clone(*fresh.accounts.Load())
+	given := map[string]bool{} // names
+	for _, a := range accounts {
+		given[a.name] = given[a.name] || a.id == a.name
+	}
 	for i, a := range accounts {
-		if old := had[a.id]; old != nil && old.sameButKeys(a) {
+		// One that has a number for its name, which another was given now, begins anew:
+		// calls may be reading it.
+		if old := had[a.id]; old != nil && old.sameButKeys(a) && (old.id == old.name || !given[old.name]) {
 			old.setKeys(old.ring().keysOf(a.ring()))
 			delete(had, a.id)
 			accounts[i], p.byName[old.name] = old, old
@@ -120,7 +126,7 @@ func (p *Pool) become(fresh *Pool) {
 	for _, a := range accounts {
 		if p.byName[a.name] != a {
 			a.pool = p
-			if a.id != a.name { // its number may be one that another has kept
+			for a.id != a.name && (p.byName[a.name] != nil || given[a.name]) { // another has its number
 				a.name = p.nextName()
 			}
 			p.byName[a.name] = a

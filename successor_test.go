@@ -227,6 +227,11 @@ func TestSuccessorOfAccountsWithoutNames(t *testing.T) {
 		h.succeed(deepseek.WithAPIKeys("sk-a-2", "sk-b"))
 		require.Equal(t, map[string]deepseek.State{"account-2": deepseek.StateActive, "account-3": deepseek.StateActive}, state())
 		require.Equal(t, "account-3", h.Stats().Accounts[0].Name)
+		// A name that is given now is nobody else's.
+		h.succeed(deepseek.WithAPIKeys("sk-b"), deepseek.WithAccounts(deepseek.Account{Name: "account-2", Keys: []string{"sk-a-2"}}))
+		require.Equal(t, []string{"account-1", "account-2"}, []string{h.Stats().Accounts[0].Name, h.Stats().Accounts[1].Name})
+		require.NoError(t, h.Pool().Disable("account-1"))
+		require.NoError(t, h.Pool().Disable("account-2"))
 	})
 }
 

@@ -113,7 +113,7 @@ func (t *tally) used(c *call, size int64, generation bool, v verdict) (s used, o
 	switch {
 	case t.told && (!t.begun || v.outcome == answered):
 		return s, true
-	case !generation, !t.accepted.Load() && (c.stream || v.outcome != cancelled):
+	case !t.accepted.Load() || !generation:
 		return s, false
 	case t.bytes == 0 && (c.stream || v.outcome != cancelled):
 		return s, false

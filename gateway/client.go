@@ -269,6 +269,7 @@ func (v *visit) leave(now time.Time, call *deepseek.CallEndEvent) {
 		} else if v.booked > 0 {
 			c.tokens.giveBack(now, v.at, -more)
 		}
+	case call.Cancelled && len(call.Attempts) > 0: // what was thought stays: nobody knows better
 	case v.booked > 0 && call.Cost.Amount == 0 && !call.Cost.Estimated: // nothing was used
 		v.correct(-v.booked)
 		c.tokens.giveBack(now, v.at, v.booked)

@@ -221,11 +221,13 @@ func (g *Gateway) health(w http.ResponseWriter, r *http.Request) bool {
 // ServeHTTP answers a request. Where a response cannot be completed it panics
 // with [http.ErrAbortHandler], which breaks the connection.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := g.state.Load()
+	w, done := patiently(w, r, s.WriteTimeout)
+	defer done()
 	if g.health(w, r) {
 		return
 	}
-	x := &exchange{Context: r.Context(), state: g.state.Load(), id: newID(rand.Uint64()), r: r, start: time.Now()}
-	w = patiently(w, r, x.state.WriteTimeout)
+	x := &exchange{Context: r.Context(), state: s, id: newID(rand.Uint64()), r: r, start: time.Now()}
 	x.relay.w, x.relay.rc = w, http.NewResponseController(w)
 	x.parties.Store(1)
 	w.Header()["X-Request-Id"] = []string{x.id}

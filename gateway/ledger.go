@@ -71,7 +71,7 @@ func monthOf(now time.Time) string { return now.UTC().Format("2006-01") }
 
 // turn begins a new month, if there is one. l.mu is held.
 func (l *ledger) turn(now time.Time) {
-	if m := monthOf(now); m != l.month {
+	if m := monthOf(now); m > l.month { // a call that ends late does not bring the last one back
 		l.month = m
 		clear(l.spent)
 	}

@@ -20,12 +20,15 @@ type patientWriter struct {
 	waiting bool // for the client; guarded by mu
 }
 
-// patiently is w with patience for its client, if it needs it.
-func patiently(w http.ResponseWriter, r *http.Request, patience time.Duration) http.ResponseWriter {
+// patiently is w with patience for its client, if it needs it. done is to be called
+// when all is written: what is left in a buffer then would be waited for by net/http,
+// for ever.
+func patiently(w http.ResponseWriter, r *http.Request, patience time.Duration) (_ http.ResponseWriter, done func()) {
 	if patience <= 0 || r.ProtoMajor < 2 {
-		return w
+		return w, func() {}
 	}
-	return &patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), patience: patience}
+	p := &patientWriter{ResponseWriter: w, rc: http.NewResponseController(w), patience: patience}
+	return p, func() { _ = p.FlushError() }
 }
 
 // Unwrap is for [http.ResponseController].

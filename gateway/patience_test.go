@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -15,6 +16,43 @@ import (
 	"github.com/seawall-go/deepseek/gateway"
 	"github.com/seawall-go/deepseek/internal/memnet"
 )
+
+// What is left in a buffer when all is written is flushed before net/http does it.
+func TestRefusalsOverHTTP2AreNotWaitedForByAnybody(t *testing.T) {
+	setup{settings: gateway.Settings{WriteTimeout: 5 * time.Second}}.run(t, func(b *bench) {
+		for _, path := range []string{"/nowhere", "/healthz"} {
+			w := &stuck{header: http.Header{}, end: make(chan struct{})}
+			req := b.request(http.MethodGet, path, "")
+			req.ProtoMajor, req.RequestURI = 2, path
+			req.URL.Scheme, req.URL.Host = "", ""
+			start := time.Now()
+			b.g.ServeHTTP(w, req)
+			require.Equal(b, 5*time.Second, time.Since(start), path)
+			require.NotZero(b, w.status)
+		}
+	})
+}
+
+// stuck is a way back to a client of HTTP/2 that opens no window: what is written
+// stays in a buffer, and whoever flushes it waits until the stream is ended.
+type stuck struct {
+	header http.Header
+	status int
+	end    chan struct{}
+}
+
+func (w *stuck) Header() http.Header         { return w.header }
+func (w *stuck) WriteHeader(status int)      { w.status = status }
+func (w *stuck) Write(p []byte) (int, error) { return len(p), nil }
+func (w *stuck) FlushError() error {
+	<-w.end
+	return errors.New("stream is over")
+}
+
+func (w *stuck) SetWriteDeadline(time.Time) error {
+	close(w.end)
+	return nil
+}
 
 // A client of HTTP/2 that opens no window is cut off, though nothing is written
 // that a deadline of the connection could see. One that reads slowly is not, however

@@ -67,11 +67,12 @@ func (s *server) reload(path, why string) {
 		}
 	}
 	c, err := gateway.ReadConfig(path)
-	s.missed = gateway.FilesOf(err)
 	if err != nil {
+		s.missed = gateway.FilesOf(err)
 		refuse(err)
 		return
 	}
+	s.missed = c.Files() // in case that it is refused for another reason
 	if len(c.Clients) == 0 && len(s.config.Load().Clients) > 0 {
 		refuse(errOpen)
 		return
@@ -93,6 +94,7 @@ func (s *server) reload(path, why string) {
 	s.status.follow(c)
 	s.level.Set(c.Level())
 	s.config.Store(c)
+	s.missed = nil
 	s.log.Info("reloaded", slog.String("why", why), slog.Int("accounts", len(c.Accounts)), slog.Int("clients", len(c.Clients)))
 	if len(later) > 0 {
 		s.log.Warn("some of the new configuration needs a restart", slog.Any("fields", later))
