@@ -18,22 +18,21 @@ const lookEvery = 500 * time.Millisecond
 func (s *server) follow(path string, hup <-chan os.Signal, done <-chan struct{}) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	loaded := s.marks()
-	last := loaded
+	last := s.loaded
 	for {
 		select {
 		case <-done:
 			return
 		case <-hup:
 			s.reload(path, "SIGHUP")
-			loaded = s.marks()
-			last = loaded
+			s.loaded = s.marks()
+			last = s.loaded
 		case <-look.C:
 			now := s.marks()
-			if slices.Equal(now, last) && !slices.Equal(now, loaded) {
+			if slices.Equal(now, last) && !slices.Equal(now, s.loaded) {
 				s.reload(path, "a file has changed")
 				now = s.marks() // of other files, maybe
-				loaded = now
+				s.loaded = now
 			}
 			last = now
 		}
