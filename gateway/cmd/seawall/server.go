@@ -27,8 +27,8 @@ type server struct {
 	config  atomic.Pointer[gateway.Config] // as it is now
 	// Follow's own: how the configuration's files were when it was read, and those of one
 	// that was refused since.
-	loaded []mark
-	missed []string
+	loaded  []mark
+	missed  []string
 	gateway *gateway.Gateway
 	exports *exports
 	log     *slog.Logger
