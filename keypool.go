@@ -95,7 +95,7 @@ func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 // layer of [NewOrigin] above.
 func (p *Pool) Middleware() Middleware { return Chain(layer(p.do), layer(signing)) }
 
-func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *http.Response, err error) {
+func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *http.Response, _ error) {
 	var (
 		m     = p.model(c.hostModel())
 		last  *http.Response // of an account or key that could not serve this call

@@ -82,7 +82,7 @@ func (l *ledger) of(name string, now time.Time) deepseek.Money {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
-	l.learn(name, elsewhere)
+	l.learn(name, elsewhere, now)
 	return l.spent[name]
 }
 
@@ -96,9 +96,10 @@ func (l *ledger) ask(name string, now time.Time) deepseek.Money {
 	return deepseek.Money(known)
 }
 
-// learn takes in what counters know. l.mu is held.
-func (l *ledger) learn(name string, known deepseek.Money) {
-	if known > l.spent[name] {
+// learn takes in what counters know of the month of now, if that is not over by now.
+// l.mu is held.
+func (l *ledger) learn(name string, known deepseek.Money, now time.Time) {
+	if monthOf(now) == l.month && known > l.spent[name] {
 		l.spent[name] = known
 	}
 }
@@ -127,7 +128,7 @@ func (l *ledger) add(name string, amount deepseek.Money, now time.Time) {
 	if l.counters == nil {
 		l.spent[name] += amount
 	}
-	l.learn(name, elsewhere)
+	l.learn(name, elsewhere, now)
 	if l.path != "" && l.saver == nil {
 		l.saver = time.AfterFunc(saveAfter, func() {
 			if err := l.save(); err != nil && l.log != nil {
