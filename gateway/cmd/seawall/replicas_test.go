@@ -143,7 +143,7 @@ func TestReplicas(t *testing.T) {
 	eventually(t, "and kept", func() bool { return u.over(lease/2) <= 63 })
 	u.SetLimit("main", deepseek.ModelFlash, 15)
 	eventually(t, "15 are found", func() bool { return u.over(lease/2) <= 18 })
-	require.LessOrEqual(t, u.over(2*lease), int64(18), "three processes")
+	u.Keeps(t, 18, 2*lease, "three processes")
 
 	before := [3]int64{crowds[0].answered.Load(), crowds[1].answered.Load(), crowds[2].answered.Load()}
 	time.Sleep(lease)
@@ -161,17 +161,17 @@ func TestReplicas(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	require.Greater(t, sum/50, int64(11), "its permits are used by the others")
-	require.LessOrEqual(t, u.over(lease), int64(17), "two processes")
+	u.Keeps(t, 17, lease, "two processes")
 
 	require.NoError(t, redis.Process.Signal(syscall.SIGSTOP))
 	for _, p := range processes[:2] {
 		p.wait("shared state lost, going on with an equal share")
 	}
-	require.LessOrEqual(t, u.over(3*lease), int64(17), "without Redis")
+	u.Keeps(t, 17, 3*lease, "without Redis")
 	before[0], before[1] = crowds[0].answered.Load(), crowds[1].answered.Load()
 	require.NoError(t, redis.Process.Signal(syscall.SIGCONT))
 	add()
-	require.LessOrEqual(t, u.over(2*lease), int64(18), "three processes again")
+	u.Keeps(t, 18, 2*lease, "three processes again")
 	for i, c := range crowds[:2] {
 		require.Greater(t, c.answered.Load(), before[i])
 		require.Zero(t, c.failed.Load(), "requests that failed")
