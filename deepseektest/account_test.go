@@ -258,6 +258,7 @@ func TestObserverIsToldOfEachRequestAtItsEnd(t *testing.T) {
 		s.Enqueue(ServiceUnavailable(), ResetAfter(1))
 		_ = post(t, s, c, "/chat/completions", chatRequest())
 		_ = send(c, newRequest(t, s, "/chat/completions", chatRequest(streaming)))
+		synctest.Wait() // the client knows of a reset before the observer does
 		_ = post(t, s, c, "/chat/completions", chatRequest())
 		synctest.Wait()
 		require.Empty(t, s.Requests(), "no records are kept")
