@@ -89,10 +89,10 @@ func (p Cache) withDefaults() (Cache, error) {
 	return p, nil
 }
 
-// NewCache returns the layer that caches and shares answers. Beside what
+// NewCache returns the layer that caches and shares answers. In addition to what
 // [Cache] says, it tells requests apart by the key they come with, in the headers
-// Authorization and X-Api-Key; [WithCache] does not, because there the key is the
-// transport's.
+// Authorization, X-Api-Key and Api-Key; [WithCache] does not, because there the key
+// is the transport's.
 func NewCache(p Cache) (Middleware, error) {
 	k, err := newCache(p, true, "")
 	if err != nil {
@@ -224,9 +224,11 @@ func (k *cache) passenger(next http.RoundTripper, c *call, req *http.Request, mo
 	if !c.body.copyTo(body, req) {
 		return nil
 	}
-	place := [...]string{originOf(req.URL), req.URL.Path, req.URL.RawQuery, "", ""}
+	place := [3 + len(keyHeaders)]string{originOf(req.URL), req.URL.Path, req.URL.RawQuery}
 	if k.byKey {
-		place[3], place[4] = req.Header.Get("Authorization"), req.Header.Get("X-Api-Key")
+		for i, name := range keyHeaders {
+			place[3+i] = req.Header.Get(name)
+		}
 	}
 	key, ok := requestKey(body.Bytes(), place[:]...)
 	if !ok {

@@ -292,7 +292,7 @@ func TestCacheTellsRequestsApart(t *testing.T) {
 	require.NoError(t, err)
 	rt := Chain(m, NewGuard(Timeouts{}, false))(scripted(answers))
 	for _, url := range []string{"https://api.deepseek.com", "https://other.example", "http://api.deepseek.com", "https://api.deepseek.com:8443"} {
-		for _, header := range []string{"", "Authorization: Bearer a", "Authorization: Bearer b", "X-Api-Key: a"} {
+		for _, header := range []string{"", "Authorization: Bearer a", "Authorization: Bearer b", "X-Api-Key: a", "Api-Key: a", "Api-Key: b"} {
 			for _, want := range []string{"miss", "hit"} {
 				req := postTo(t.Context(), "/chat/completions", `{"model":"deepseek-flash"}`)
 				u, err := req.URL.Parse(url + "/chat/completions")

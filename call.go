@@ -77,7 +77,8 @@ type seldom struct {
 	broke  error  // how a stream broke after its first data
 	move   *move  // what is noted of the conversation if this hedge wins; nil: nothing
 
-	patience int64 // until when it waits for the account that has its conversation; 0: not asked yet
+	patience int64         // until when it waits for the account that has its conversation; 0: not asked yet
+	inRoom   time.Duration // in the waiting room, over all attempts
 }
 
 // rare is what few calls have, to be changed. c.mu is held.
@@ -230,6 +231,16 @@ func (c *call) patience(now time.Time, d time.Duration) int64 {
 		r.patience = now.UnixNano() + int64(d)
 	}
 	return r.patience
+}
+
+// inRoom adds to the time that the call has spent in the waiting room, and returns
+// the sum.
+func (c *call) inRoom(more time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.rare()
+	r.inRoom += more
+	return r.inRoom
 }
 
 // owner is the record that the trail is in.

@@ -199,6 +199,32 @@ func TestQueueBounds(t *testing.T) {
 	})
 }
 
+// However many attempts a call has, it waits no longer than MaxWait.
+func TestQueueMaxWaitIsOverAllAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		rt, _, room := limited(t, 1, Queue{MaxWait: time.Minute}, base)
+		retry, err := NewRetry(Retry{MinInterval: 1, MaxInterval: 1})
+		require.NoError(t, err)
+		rt = retry(rt)
+		ended := make(chan error, 2)
+		for range 2 { // they take turns, 40 s each
+			go func() { ended <- do(t.Context(), rt, "call") }()
+		}
+		for range 2 {
+			time.Sleep(40 * time.Second)
+			base.release(errors.New("down"))
+			synctest.Wait()
+		}
+		start := time.Now()
+		require.EqualError(t, <-ended, "down", "what the last attempt came to")
+		require.Equal(t, 20*time.Second, time.Since(start).Truncate(time.Second), "which is a minute in the room")
+		base.release(nil)
+		require.NoError(t, <-ended)
+		require.Zero(t, room.length.Load())
+	})
+}
+
 func TestQueueNegativeLengthRefusesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &heldBase{}

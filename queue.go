@@ -23,8 +23,8 @@ type Queue struct {
 	// MaxLength is how many calls may wait. Default 10,000; negative: none, so
 	// that a call without room is refused at once.
 	MaxLength int
-	// MaxWait is how long one call may wait in all. Default 10 minutes, which is
-	// how long DeepSeek itself keeps a request in its own queue.
+	// MaxWait is how long one call may wait in all, over all its attempts. Default 10
+	// minutes, which is how long DeepSeek itself keeps a request in its own queue.
 	MaxWait time.Duration
 	// Outages has calls wait as well while no server or no account is fit for use:
 	// while the breaker is open, or until an account that is put aside is due to
@@ -117,7 +117,6 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	if c.ticket == 0 { // its place if it must wait, now or after a 429
 		c.ticket = q.tickets.Add(1)
 	}
-	var waited time.Duration
 	for {
 		c.canWait = q.length.Load() < int64(q.policy.Load().MaxLength)
 		resp, err := c.pass(next, req)
@@ -135,8 +134,8 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 		if !ok {
 			return resp, err
 		}
-		d, no := q.wait(req.Context(), c, full, waited, tried)
-		waited += d
+		d, no := q.wait(req.Context(), c, full, c.inRoom(0), tried)
+		c.inRoom(d)
 		c.waited += d
 		switch {
 		case no == nil:
