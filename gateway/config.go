@@ -90,7 +90,7 @@ type Account struct {
 	// Name is what logs call it. With several accounts each must have one.
 	Name string
 	// Keys are its API keys, at least one, as the file says where to read them.
-	Keys secrets
+	Keys Secrets
 	// The rest is as in [deepseek.Account].
 	MaxConcurrency    int // for each model, at first and at most; default: learned
 	Weight            int // its share of the load; default 1
@@ -488,10 +488,20 @@ func (d *document) relative(path string) string {
 	return filepath.Join(filepath.Dir(d.file), path)
 }
 
-// secrets are read from where the file says that they are.
-type secrets []string
+// Secrets are what a configuration has of keys, read from where its file says that
+// they are. Nothing prints them.
+type Secrets []string
 
-func (s *secrets) read(d *document, n *yaml.Node, path string) {
+// String tells how many there are.
+func (s Secrets) String() string { return "[" + strconv.Itoa(len(s)) + " hidden]" }
+
+// GoString is String, so that %#v tells no more.
+func (s Secrets) GoString() string { return s.String() }
+
+// MarshalText is String, for JSON, YAML and logs.
+func (s Secrets) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+func (s *Secrets) read(d *document, n *yaml.Node, path string) {
 	places := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
 		places = n.Content

@@ -1,6 +1,10 @@
 package gateway
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,8 +95,8 @@ log: {level: warn, format: text}
 	require.NoError(t, err)
 	assert.Equal(t, "localhost:9000", c.Listen)
 	assert.Equal(t, []Account{
-		{Name: "main", Keys: secrets{testKey, testKey + "-1", testKey + "-2"}, MaxConcurrency: 1000, Weight: 2, RequestsPerMinute: 100, TokensPerMinute: 100_000},
-		{Name: "spare", Keys: secrets{testKey + "-a", testKey + "-b"}},
+		{Name: "main", Keys: Secrets{testKey, testKey + "-1", testKey + "-2"}, MaxConcurrency: 1000, Weight: 2, RequestsPerMinute: 100, TokensPerMinute: 100_000},
+		{Name: "spare", Keys: Secrets{testKey + "-a", testKey + "-b"}},
 	}, c.Accounts)
 	assert.Equal(t, map[string]string{"gpt-4o": "deepseek-flash", "o3": "deepseek-v4-pro"}, c.Models)
 	assert.Equal(t, RateLimit{PerSecond: 20.5, Burst: 40}, c.RateLimit)
@@ -126,6 +130,29 @@ log: {level: warn, format: text}
 	assert.Equal(t, "https://api.deepseek.com", g.Transport().BaseURL().String())
 }
 
+// printed is a value in all the ways in which a program might print it.
+func printed(t *testing.T, v any) []string {
+	asJSON, err := json.Marshal(v)
+	require.NoError(t, err)
+	var logged bytes.Buffer
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "v", v)
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "v", v)
+	return []string{fmt.Sprintf("%v", v), fmt.Sprintf("%+v", v), fmt.Sprintf("%#v", v), string(asJSON), logged.String()}
+}
+
+func TestConfigTellsNoSecret(t *testing.T) {
+	t.Setenv("COLLECTOR", testKey)
+	c, err := configure(t, "accounts:\n  - keys: env:ONE_KEY\ntelemetry: {traces: {endpoint: http://127.0.0.1:4318, headers: {authorization: env:COLLECTOR}}}\n")
+	require.NoError(t, err)
+	require.Equal(t, Secrets{testKey}, c.Accounts[0].Keys)
+	for _, v := range []any{c, *c, c.Accounts, c.Accounts[0], c.Accounts[0].Keys, c.Telemetry, c.Telemetry.Traces.Headers} {
+		for _, text := range printed(t, v) {
+			require.NotContains(t, text, testKey)
+		}
+	}
+	require.Equal(t, "[1 hidden]", fmt.Sprint(c.Accounts[0].Keys))
+}
+
 func TestConfigOfEndpoints(t *testing.T) {
 	c, err := configure(t, `
 endpoints:
@@ -150,10 +177,10 @@ prices: {peak: [{from: 1h, until: 4h30m}]}
 `)
 	require.NoError(t, err)
 	require.Equal(t, []Endpoint{
-		{Name: "api.deepseek.com", Accounts: []Account{{Name: "api.deepseek.com", Keys: secrets{testKey}, MaxConcurrency: 5}}, BaseURL: ""},
+		{Name: "api.deepseek.com", Accounts: []Account{{Name: "api.deepseek.com", Keys: Secrets{testKey}, MaxConcurrency: 5}}, BaseURL: ""},
 		{
 			Name: "spare", BaseURL: "https://spare.example/v1", Priority: 1, Weight: 3, Models: map[string]string{"deepseek-flash": "other-flash"},
-			Accounts: []Account{{Name: "a", Keys: secrets{testKey + "-1", testKey + "-2"}}, {Name: "b", Keys: secrets{testKey + "-a", testKey + "-b"}}},
+			Accounts: []Account{{Name: "a", Keys: Secrets{testKey + "-1", testKey + "-2"}}, {Name: "b", Keys: Secrets{testKey + "-a", testKey + "-b"}}},
 			Dialect:  deepseek.DialectOpenAI, Auth: deepseek.AuthAPIKey, Paths: []string{"/responses"}, Drop: []string{},
 		},
 	}, c.Endpoints)

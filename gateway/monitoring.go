@@ -35,7 +35,7 @@ type Traces struct {
 	Endpoint string
 	// Headers are sent with them, such as an authorization. Their values are secrets,
 	// so they are not in the file: env:NAME or file:PATH.
-	Headers map[string]secrets
+	Headers map[string]Secrets
 	// Ratio is the share of traces that are sent, of those that do not come with a
 	// client's own decision. Default 1.
 	Ratio float64

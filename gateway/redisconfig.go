@@ -15,7 +15,7 @@ import (
 type Redis struct {
 	// URL is where it is: redis://, rediss:// for TLS, or unix://. One with a
 	// password is not written in the file: env:NAME or file:PATH.
-	URL redisURL
+	URL RedisURL
 	// Prefix is what all keys there begin with. Gateways with the same share, so
 	// they must have the same accounts, by name, and clients. Default seawall.
 	Prefix string
@@ -27,10 +27,10 @@ type Redis struct {
 	Replicas int
 }
 
-// redisURL is a URL that may hold a password.
-type redisURL string
+// RedisURL is a URL that may hold a password, which nothing prints.
+type RedisURL string
 
-func (u *redisURL) read(d *document, n *yaml.Node, path string) {
+func (u *RedisURL) read(d *document, n *yaml.Node, path string) {
 	text := n.Value
 	switch scheme, _, _ := strings.Cut(text, "://"); {
 	case n.Kind != yaml.ScalarNode:
@@ -53,11 +53,11 @@ func (u *redisURL) read(d *document, n *yaml.Node, path string) {
 			return
 		}
 	}
-	*u = redisURL(text)
+	*u = RedisURL(text)
 }
 
 // String hides the password.
-func (u redisURL) String() string {
+func (u RedisURL) String() string {
 	parsed, err := url.Parse(string(u))
 	if err != nil {
 		return ""
@@ -65,8 +65,11 @@ func (u redisURL) String() string {
 	return parsed.Redacted()
 }
 
-// GoString is String.
-func (u redisURL) GoString() string { return u.String() }
+// GoString is String, so that %#v tells no more.
+func (u RedisURL) GoString() string { return u.String() }
+
+// MarshalText is String, for JSON, YAML and logs.
+func (u RedisURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 var redisPrefix = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
 

@@ -17,7 +17,7 @@ func TestRedisConfig(t *testing.T) {
 		"":                                       {Prefix: "seawall", Lease: 5 * time.Second, Replicas: 1},
 		"redis: {url: redis://127.0.0.1:6379}\n": {URL: "redis://127.0.0.1:6379", Prefix: "seawall", Lease: 5 * time.Second, Replicas: 1},
 		"redis: {url: unix:///run/redis.sock, prefix: a:b, lease: 10s, replicas: 3}\n": {URL: "unix:///run/redis.sock", Prefix: "a:b", Lease: 10 * time.Second, Replicas: 3},
-		"redis: {url: env:REDIS_URL}\n": {URL: redisURL(os.Getenv("REDIS_URL")), Prefix: "seawall", Lease: 5 * time.Second, Replicas: 1},
+		"redis: {url: env:REDIS_URL}\n": {URL: RedisURL(os.Getenv("REDIS_URL")), Prefix: "seawall", Lease: 5 * time.Second, Replicas: 1},
 	} {
 		c, err := configure(t, account+text)
 		require.NoError(t, err, text)
@@ -49,6 +49,13 @@ func TestRedisConfig(t *testing.T) {
 	budget := "clients:\n  - name: a\n    keys: " + HashKey("a") + "\n    budget_per_month: 5\n"
 	_, err := configure(t, account+"redis: {url: redis://127.0.0.1}\n"+budget)
 	require.NoError(t, err, "Redis keeps what was spent")
+
+	shown, err := configure(t, account+"redis: {url: env:REDIS_URL}\n")
+	require.NoError(t, err)
+	for _, text := range printed(t, shown) {
+		require.NotContains(t, text, password)
+		require.NotContains(t, text, testKey)
+	}
 
 	one, err := configure(t, account+"redis: {url: redis://127.0.0.1}\n")
 	require.NoError(t, err)

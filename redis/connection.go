@@ -38,6 +38,24 @@ type Config struct {
 	Timeout time.Duration
 }
 
+// String tells where the server is, without the password.
+func (c Config) String() string {
+	where := "a client of the caller's"
+	if c.URL != "" {
+		where = "a URL that is none"
+		if u, err := url.Parse(c.URL); err == nil {
+			where = u.Redacted()
+		}
+	}
+	return "redis " + c.Prefix + " at " + where
+}
+
+// GoString is String, so that %#v tells no password either.
+func (c Config) GoString() string { return c.String() }
+
+// MarshalText is String, for JSON and logs.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 const (
 	defaultPrefix   = "seawall"
 	defaultMaxValue = 1 << 20
