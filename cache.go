@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -21,7 +22,9 @@ import (
 // that are told apart by user_id (chat, /responses) or metadata.user_id
 // (Anthropic) share nothing. Requests are answered from the cache whatever their
 // temperature: who wants several answers to one request sends it with
-// [BypassCache], or the header "Cache-Control: no-store".
+// [BypassCache], or the header "Cache-Control: no-store". Calls that are pinned by
+// [OnEndpoint] share with those to the same endpoint; an answer of a model that took
+// another's place is not kept, and shared only with calls of the same [FallBackTo].
 //
 // What is asked of a model is cached: POST to /chat/completions, /completions,
 // /responses and /messages, with or without a prefix such as /beta. Only
@@ -224,37 +227,42 @@ func (k *cache) passenger(next http.RoundTripper, c *call, req *http.Request, mo
 	if !c.body.copyTo(body, req) {
 		return nil
 	}
-	place := [3 + len(keyHeaders)]string{originOf(req.URL), req.URL.Path, req.URL.RawQuery}
+	only, _ := c.Value(endpointKey{}).(string)
+	place := [4 + len(keyHeaders)]string{originOf(req.URL), req.URL.EscapedPath(), req.URL.RawQuery, only}
 	if k.byKey {
 		for i, name := range keyHeaders {
-			place[3+i] = req.Header.Get(name)
+			place[4+i] = req.Header.Get(name)
 		}
 	}
 	key, ok := requestKey(body.Bytes(), place[:]...)
 	if !ok {
 		return nil
 	}
-	p, first := k.board(key, c, mode)
+	name := key
+	if others, ok := c.Value(fallbackKey{}).([]string); ok { // who may not be answered by others
+		name += fmt.Sprintf(" %q", others)
+	}
+	p, first := k.board(key, name, c, mode)
 	if first {
 		k.depart(p.flight, next, c, req, body.Bytes(), mode)
 	}
 	return p
 }
 
-// board joins the flight of that key, or makes one that is first's to start.
-func (k *cache) board(key string, c *call, mode cacheMode) (p *passenger, first bool) {
+// board joins the flight of that name, or makes one that is first's to start.
+func (k *cache) board(key, name string, c *call, mode cacheMode) (p *passenger, first bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if mode != cacheRefresh {
-		if f := k.flights[key]; f != nil {
+		if f := k.flights[name]; f != nil {
 			if p := f.board(c, false); p != nil {
 				return p, false
 			}
 		}
 	}
-	f := newFlight(k, key)
+	f := newFlight(k, key, name)
 	if mode != cacheRefresh {
-		k.flights[key] = f
+		k.flights[name] = f
 	}
 	return f.board(c, true), true
 }
@@ -263,8 +271,8 @@ func (k *cache) board(key string, c *call, mode cacheMode) (p *passenger, first 
 func (k *cache) gone(f *flight) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.flights[f.key] == f {
-		delete(k.flights, f.key)
+	if k.flights[f.name] == f {
+		delete(k.flights, f.name)
 	}
 }
 

@@ -1,12 +1,14 @@
 package deepseek
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,6 +121,67 @@ func TestCachedStreamIsTheSameStream(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A stream is kept event by event, whatever came in one piece.
+func TestKeptStreamIsWhole(t *testing.T) {
+	for name, parts := range map[string][]any{
+		"a comment and the data after it":  {chunkRole, time.Second, keepAlive + chunkHello, time.Second, chunkStop + eventDone},
+		"a comment between two events":     {chunkRole + keepAlive + chunkHello, time.Second, chunkStop + keepAlive + eventDone},
+		"a comment whose blank line waits": {chunkRole, ": x\n", time.Second, "\n" + chunkHello, chunkStop, eventDone},
+		"all of it":                        {chunkRole + chunkHello + chunkStop + eventDone},
+		"two events and half of a third":   {chunkRole + chunkHello + chunkStop[:9], time.Second, chunkStop[9:] + eventDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := scripted(streamReply(parts...))
+				tr := transportOver(t, base, WithCache(Cache{}), WithStreamComments())
+				_, use := ask(t, tr, chatRequest(t.Context(), true))
+				require.Equal(t, "miss", use)
+				resp, err := tr.RoundTrip(chatRequest(t.Context(), true))
+				require.NoError(t, err)
+				require.Equal(t, "hit", resp.Header.Get("Seawall-Cache"))
+				require.Equal(t, []string{chunkRole, chunkHello, chunkStop, eventDone}, reads(t, resp.Body))
+				require.NoError(t, resp.Body.Close())
+			})
+		})
+	}
+}
+
+// An answer of another model is nobody's who asks later, or who may not be answered
+// by that model.
+func TestCacheKeepsNoAnswerOfAnotherModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		down.Store(true)
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(req.Body)
+			time.Sleep(time.Second)
+			if down.Load() && bytes.Contains(body, []byte("deepseek-v4-pro")) {
+				return status(503)(req)
+			}
+			return jsonReply(wholeAnswer)(req)
+		})
+		tr := transportOver(t, base, WithCache(Cache{}), WithoutRetry(), WithFallbackModels(map[string][]string{}))
+		outcome := func(ctx context.Context) string {
+			resp, err := tr.RoundTrip(postTo(ctx, "/chat/completions", `{"model":"deepseek-v4-pro"}`))
+			require.NoError(t, err)
+			_, err = readBody(resp)
+			require.NoError(t, err)
+			return fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Seawall-Cache"), " ", resp.Header.Get("Seawall-Fallback"))
+		}
+		freely, strictly := FallBackTo(t.Context(), "deepseek-flash"), FallBackTo(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { require.Equal(t, "200 miss deepseek-flash", outcome(freely)) })
+		time.Sleep(time.Second / 2)
+		wg.Go(func() { require.Equal(t, "200 shared deepseek-flash", outcome(freely)) })
+		require.Equal(t, "503 miss ", outcome(strictly))
+		wg.Wait()
+		require.Equal(t, "200 miss deepseek-flash", outcome(freely), "it was not kept")
+		down.Store(false)
+		require.Equal(t, "200 miss ", outcome(freely))
+		require.Equal(t, "200 hit ", outcome(strictly))
+	})
 }
 
 // The typed client reads kept and shared streams as it does its own.
@@ -272,6 +335,8 @@ func TestCacheTellsRequestsApart(t *testing.T) {
 		{"/chat/completions", `{"model":"deepseek-flash","temperature":1}`},
 		{"/chat/completions?x=1", `{"model":"deepseek-flash"}`},
 		{"/beta/chat/completions", `{"model":"deepseek-flash"}`},
+		{"/a/b/chat/completions", `{"model":"deepseek-flash"}`},
+		{"/a%2Fb/chat/completions", `{"model":"deepseek-flash"}`},
 		{"/anthropic/v1/messages", `{"model":"deepseek-flash","metadata":{"user_id":"a"}}`},
 		{"/anthropic/v1/messages", `{"model":"deepseek-flash","metadata":{"user_id":"b"}}`},
 	} {
@@ -569,7 +634,7 @@ func TestMemoryStoreKeepsWhatWasUsedLast(t *testing.T) {
 // FuzzKept: whatever a store returns, it is either a whole answer or refused.
 func FuzzKept(f *testing.F) {
 	stream := &keptAnswer{stream: true, at: time.Unix(1e9, 0), contentType: "text/event-stream", trace: "t", prompt: 1, completion: 2, amount: 3, currency: "USD"}
-	stream.events([]byte(keepAlive+chunkHello+eventDone), []int{len(keepAlive), len(keepAlive + chunkHello), len(keepAlive + chunkHello + eventDone)})
+	require.True(f, stream.events([]byte(keepAlive+chunkHello+eventDone)))
 	f.Add(stream.encode()[keptHead:])
 	f.Add((&keptAnswer{contentType: "application/json", body: []byte(wholeAnswer)}).encode()[keptHead:])
 	f.Add([]byte{})

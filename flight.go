@@ -17,7 +17,8 @@ import (
 // goroutine is gone before the last passenger is.
 type flight struct {
 	cache *cache
-	key   string
+	key   string // of the answer
+	name  string // of the flight: who may share it
 
 	call   *call // the upstream call's own; nil if the store had the answer
 	cancel context.CancelCauseFunc
@@ -45,7 +46,7 @@ type flight struct {
 	// have been dropped already, if nobody can board any more.
 	log      []byte
 	dropped  int
-	ends     []int // offsets after each event
+	ends     []int // offsets between events, where a read may end
 	furthest int   // where the quickest reader is
 	end      error // what comes after log; nil: more of it
 }
@@ -55,8 +56,8 @@ const (
 	startOfLog = 8 << 10
 )
 
-func newFlight(k *cache, key string) *flight {
-	f := &flight{cache: k, key: key, head: make(chan struct{}), done: make(chan struct{})}
+func newFlight(k *cache, key, name string) *flight {
+	f := &flight{cache: k, key: key, name: name, head: make(chan struct{}), done: make(chan struct{})}
 	f.news.L = &f.mu
 	return f
 }
@@ -204,8 +205,9 @@ func (f *flight) roundTrip(next http.RoundTripper, req *http.Request) {
 	close(f.head)
 	if whole := f.read(resp.Body); whole && judged && isEventStream(resp.Header) {
 		kept := &keptAnswer{stream: true}
-		kept.events(f.log, f.ends)
-		f.keep(kept)
+		if kept.events(f.log) {
+			f.keep(kept)
+		}
 	}
 }
 
@@ -217,10 +219,11 @@ func (f *flight) finish(_ *call, v verdict) {
 	f.mu.Unlock()
 }
 
-// keep puts the answer into the store, if it is fit for that.
+// keep puts the answer into the store, if it is fit for that: one of another model
+// than was asked for is not, because next time that one may be there again.
 func (f *flight) keep(a *keptAnswer) {
 	k, c, h := f.cache, f.call, f.resp.Header
-	if k.policy.TTL < 0 || len(a.body) > k.policy.MaxAnswer || f.resp.StatusCode != http.StatusOK ||
+	if k.policy.TTL < 0 || c.fellBack || len(a.body) > k.policy.MaxAnswer || f.resp.StatusCode != http.StatusOK ||
 		h.Get("Content-Encoding") != "" || a.isFailure() {
 		return
 	}
@@ -294,7 +297,7 @@ func (f *flight) arrived(n, space int, err error) (full, more bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.log = f.log[:len(f.log)+n]
-	// A guard's body returns no more than one event at a time.
+	// A guard's body returns whole events.
 	if n > 0 && (n < space || isEventEnd(f.log)) {
 		f.ends = append(f.ends, f.dropped+len(f.log))
 	}
@@ -388,7 +391,7 @@ func (p *passenger) interrupted(err error) error {
 	return err
 }
 
-// Read returns no more than one event.
+// Read returns whole events, if b has room for them.
 func (p *passenger) Read(b []byte) (int, error) {
 	f := p.flight
 	f.mu.Lock()

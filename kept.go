@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
+	"github.com/seawall-go/deepseek/internal/sse"
 )
 
 // keptAnswer is a complete answer as the response cache keeps it.
@@ -181,19 +182,17 @@ func (r *keptStream) Close() error              { return nil }
 func (r *keptStream) soFar() verdict            { return verdict{} }
 func (r *keptStream) onEnd(c *call, f finisher) { f.finish(c, verdict{}) }
 
-// events cuts a stream into its events, at the ends noted as it came, and
-// leaves out what is none: comments, and the blank lines after them.
-func (k *keptAnswer) events(log []byte, ends []int) {
-	from := 0
+// events cuts a stream into its events and leaves out what is none: comments, and
+// the blank lines after them. It is false if that cannot be done.
+func (k *keptAnswer) events(log []byte) bool {
 	k.body = make([]byte, 0, len(log))
-	for _, end := range ends {
-		event := log[from:end]
-		from = end
-		if event[0] == ':' || len(bytes.TrimRight(event, "\r\n")) == 0 {
-			continue
+	for r := sse.NewReader(bytes.NewReader(log), maxEvent); ; {
+		event, err := r.Next()
+		if err != nil {
+			return err == io.EOF
 		}
-		k.body = append(k.body, event...)
-		k.lengths = binary.AppendUvarint(k.lengths, uint64(len(event)))
+		k.body = append(k.body, event.Raw...)
+		k.lengths = binary.AppendUvarint(k.lengths, uint64(len(event.Raw)))
 	}
 }
 

@@ -461,6 +461,20 @@ func TestOnEndpoint(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalidRequest)
 }
 
+// What one endpoint has answered is no answer of another that a call is pinned to.
+func TestOnEndpointUnderACache(t *testing.T) {
+	base := hosts{mainHost: scripted(answers), spareHost: scripted(answers)}
+	tr := routed(t, base, mainAndSpare(), WithCache(Cache{}))
+	for _, want := range []struct{ endpoint, use string }{
+		{"main", "miss"}, {"spare", "miss"}, {"main", "hit"}, {"spare", "hit"},
+	} {
+		_, use := ask(t, tr, postAt(OnEndpoint(t.Context(), want.endpoint), testURL, smallRequest))
+		require.Equal(t, want.use, use, want.endpoint)
+	}
+	_, err := tr.RoundTrip(postAt(OnEndpoint(t.Context(), "nowhere"), testURL, smallRequest))
+	require.ErrorIs(t, err, ErrNoEndpoint)
+}
+
 // A body that cannot be read twice goes to where it need not be changed.
 func TestRouteBodies(t *testing.T) {
 	t.Run("closed once, whatever happens", func(t *testing.T) {
