@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seawall-go/deepseek"
 )
@@ -64,6 +65,8 @@ func enrol(clients []Client, old map[string]*client) (roster, map[string]*client
 		switch {
 		case c.Name == "":
 			return nil, nil, bad(i, "Name", "", "must not be empty")
+		case !utf8.ValidString(c.Name):
+			return nil, nil, bad(i, "Name", strconv.Quote(c.Name), "must be UTF-8")
 		case byName[c.Name] != nil:
 			return nil, nil, bad(i, "Name", strconv.Quote(c.Name), "is taken by another client")
 		case len(c.Keys) == 0:
@@ -164,6 +167,8 @@ func (v *visit) enter(c *client, now time.Time, counters Counters) *problem {
 	} else if p := c.enter(now, share(concurrency, counters.Replicas()), share(requests, counters.Replicas())); p != nil {
 		counters.Leave(c.name)
 		return p
+	} else if requests > 0 {
+		counters.Late(c.name, 1, 0)
 	}
 	v.client, v.by(counters).entered = c, true
 	return nil
@@ -237,6 +242,9 @@ func (v *visit) book(now time.Time, size int, counters Counters) *problem {
 	if alone {
 		if wait := c.tokens.wait(now, thought, most); wait > 0 {
 			return tooMany(c.tokens.total, wait)
+		}
+		if counters != nil {
+			counters.Late(c.name, 0, thought)
 		}
 	}
 	v.booked, v.at = thought, c.tokens.add(now, thought)

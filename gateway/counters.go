@@ -19,6 +19,8 @@ type Counters interface {
 	// more is negative, gives some back.
 	Take(client string, tokens, most int) (at int64, used int, wait time.Duration, err error)
 	Correct(client string, at int64, more int)
+	// Late tells of requests, or tokens, that were let in after an error.
+	Late(client string, requests, tokens int)
 	// Spend adds what a client has spent in a month ("2026-11"), in billionths. Seed
 	// tells what it is known to have spent at least. Spent is what it has, as far
 	// as is known, and what it may have at most, as far as can be guessed.

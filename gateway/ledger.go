@@ -71,7 +71,9 @@ func monthOf(now time.Time) string { return now.UTC().Format("2006-01") }
 
 // turn begins a new month, if there is one. l.mu is held.
 func (l *ledger) turn(now time.Time) {
-	if m := monthOf(now); m > l.month { // a call that ends late does not bring the last one back
+	// A call that ends late does not bring the last month back; a month that is none
+	// of the next ones was begun by a clock that was wrong.
+	if m := monthOf(now); m > l.month || l.month > monthOf(now.AddDate(0, 0, 31)) {
 		l.month = m
 		clear(l.spent)
 	}

@@ -37,3 +37,14 @@ func TestMonthsAreApart(t *testing.T) {
 		})
 	}
 }
+
+// A clock that was years ahead once has not ended all months before that.
+func TestLedgerOfAWrongClock(t *testing.T) {
+	l, err := openLedger("", nil, nil)
+	require.NoError(t, err)
+	now := time.Date(2026, 11, 30, 23, 59, 59, 0, time.UTC)
+	l.add("a", 1, now.AddDate(10, 0, 0))
+	l.add("a", 100, now)
+	require.EqualValues(t, 100, l.of("a", now))
+	require.Zero(t, l.of("a", now.Add(time.Minute)))
+}

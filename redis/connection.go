@@ -179,8 +179,8 @@ func (n *Connection) key(parts ...string) string {
 	return "{" + n.config.Prefix + "}:" + strings.Join(parts, ":")
 }
 
-// escape makes a text fit for a part of a key.
-func escape(text string) string { return url.PathEscape(text) }
+// escape makes a text fit for one part of a key among others.
+func escape(text string) string { return strings.ReplaceAll(url.PathEscape(text), ":", "%3A") }
 
 // String names the connection without its password.
 func (n *Connection) String() string { return "redis " + n.config.Prefix }

@@ -41,19 +41,38 @@ type Counters struct {
 	clients     map[string]*underWay
 	corrections []correction
 	months      map[string]map[string]*money
+	late        map[string]*lateUse
+
+	// While fewer gateways are there than there were a moment ago, they may only be
+	// late.
+	were      int
+	wereUntil time.Time
 
 	batch *batch // under way, or not known to have come
 	seq   int64
 }
 
-// underWay is a client's requests at this gateway.
+// underWay is a client's requests at this gateway. While the server is asked for
+// some, others stand in line: they are asked for together.
 type underWay struct {
-	gate     sync.Mutex
 	n        int
 	asking   int    // who wants to enter
 	entering int    // of these, whom the server may have let in
 	order    uint64 // of what it was told last
 	dirty    bool   // it was told something else
+	line     []*asker
+	led      bool // somebody asks, or is about to
+}
+
+// asker is a request that wants to enter.
+type asker struct {
+	concurrency, requests int
+	turn                  chan struct{} // it was answered, or is to ask for those in line
+
+	answered bool
+	busy     int
+	wait     time.Duration
+	err      error
 }
 
 // money is what a client has spent in a month, in billionths: known to the server,
@@ -100,7 +119,7 @@ func newCounters(n *Connection) *Counters {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &Counters{
 		n: n, asks: make(chan struct{}, 1), stop: stop, done: make(chan struct{}), replicas: 1,
-		clients: map[string]*underWay{}, months: map[string]map[string]*money{},
+		clients: map[string]*underWay{}, months: map[string]map[string]*money{}, late: map[string]*lateUse{},
 	}
 	go c.run(ctx)
 	return c
@@ -126,6 +145,7 @@ func (c *Counters) window(kind, client string) (times, amounts string) {
 // is to wait. A limit of 0 is none. After an error it counts as let in: the caller
 // has to decide by itself. Of what is let in, Leave must tell the end.
 func (c *Counters) Enter(client string, concurrency, requests int) (busy int, wait time.Duration, err error) {
+	a := &asker{concurrency: concurrency, requests: requests, turn: make(chan struct{}, 1)}
 	c.mu.Lock()
 	u := c.clients[client]
 	if u == nil {
@@ -133,47 +153,74 @@ func (c *Counters) Enter(client string, concurrency, requests int) (busy int, wa
 		c.clients[client] = u
 	}
 	u.asking++
+	u.line = append(u.line, a)
+	leads := !u.led
+	u.led = true
 	c.mu.Unlock()
-	if concurrency > 0 { // one after the other, so that each sees those before it
-		u.gate.Lock()
-		defer u.gate.Unlock()
+	if !leads {
+		<-a.turn
 	}
+	if !a.answered {
+		c.ask(client, u)
+	}
+	return a.busy, a.wait, a.err
+}
+
+// mostAtOnce is how many requests the server is asked for in one question.
+const mostAtOnce = 1000
+
+// ask asks the server for those in line whose limits are those of the first, who is
+// the caller, and has the next one go on.
+func (c *Counters) ask(client string, u *underWay) {
 	c.mu.Lock()
-	mine := u.n
-	u.entering++
+	first, n := u.line[0], 1
+	for n < min(len(u.line), mostAtOnce) && u.line[n].concurrency == first.concurrency && u.line[n].requests == first.requests {
+		n++
+	}
+	these := slices.Clone(u.line[:n])
+	u.line = slices.Delete(u.line, 0, n)
+	u.entering += n
 	c.order++
 	u.order = c.order
-	order := u.order
+	mine, order, gateways := u.n, u.order, c.known()
 	c.mu.Unlock()
-	reply, err := c.enter(client, mine, order, concurrency, requests)
+	reply, err := c.enter(client, mine, order, n, gateways, first)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u.asking--
-	u.entering--
+	u.asking -= n
+	u.entering -= n
+	for i, a := range these {
+		a.answered, a.err = true, err
+		if err != nil || int64(i) < reply[0] {
+			u.n++
+		} else {
+			a.busy, a.wait = int(reply[1]), time.Duration(reply[2])*time.Millisecond
+		}
+		a.turn <- struct{}{}
+	}
 	switch {
 	case err != nil:
-		u.n++
 		u.dirty = true
-		return 0, 0, err
-	case reply[0] == 0 && reply[1] == 0:
-		u.n++
-	case u.order != order: // told of in between, as if let in
+	case reply[0] < int64(n) && u.order != order: // told of in between, as if let in
 		u.dirty = true
 		c.wake()
 	}
-	return int(reply[0]), time.Duration(reply[1]) * time.Millisecond, nil
+	if u.led = len(u.line) > 0; u.led {
+		u.line[0].turn <- struct{}{}
+	}
 }
 
-func (c *Counters) enter(client string, mine int, order uint64, concurrency, requests int) ([]int64, error) {
+func (c *Counters) enter(client string, mine int, order uint64, n, gateways int, limits *asker) ([]int64, error) {
 	if c.down.Load() {
 		return nil, errDown
 	}
 	times, amounts := c.window("requests", client)
 	ctx, cancel := c.timed()
 	defer cancel()
-	reply, err := enterScript.Run(ctx, c.n.client, []string{c.n.key("underway", escape(client)), times, amounts},
-		c.n.name, c.n.config.Lease.Milliseconds(), mine, order, concurrency, requests).Int64Slice()
-	if err == nil && (len(reply) != 2 || reply[0] < 0 || reply[1] < 0 || reply[1] > 2*minuteMS) {
+	keys := []string{c.n.key("underway", escape(client)), times, amounts, c.n.key("gateways"), c.n.key("anew")}
+	reply, err := enterScript.Run(ctx, c.n.client, keys,
+		c.n.name, c.n.config.Lease.Milliseconds(), mine, order, limits.concurrency, limits.requests, n, gateways).Int64Slice()
+	if err == nil && (len(reply) != 3 || reply[0] < 0 || reply[0] > int64(n) || reply[1] < 0 || reply[2] < 0 || reply[2] > 2*minuteMS) {
 		err = errCounters
 	}
 	if err != nil {
@@ -230,6 +277,65 @@ func (c *Counters) Correct(client string, at int64, more int) {
 	c.wake()
 }
 
+// lateUse is what a client was let in for while the server did not answer, by the
+// second, for a minute.
+type lateUse struct{ seconds [60]used }
+
+type used struct {
+	second           int64 // since 1970
+	requests, tokens int
+}
+
+// Late tells of requests, or tokens, that were let in after an error. They count in
+// the window as used when the server hears of it; what is a minute old by then does
+// not.
+func (c *Counters) Late(client string, requests, tokens int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	late := c.late[client]
+	if late == nil {
+		late = new(lateUse)
+		c.late[client] = late
+	}
+	now := time.Now().Unix()
+	u := &late.seconds[now%60]
+	if u.second != now {
+		*u = used{second: now}
+	}
+	u.requests += requests
+	u.tokens += tokens
+}
+
+// lates puts what was let in late into a batch. c.mu is held.
+func (c *Counters) lates(b *batch) {
+	now := time.Now().Unix()
+	for client, late := range c.late {
+		requests, tokens := 0, 0
+		for _, u := range late.seconds {
+			if now-u.second < 60 {
+				requests += u.requests
+				tokens += u.tokens
+			}
+		}
+		for kind, n := range map[string]int{"requests": requests, "tokens": tokens} {
+			if n > 0 {
+				times, amounts := c.window(kind, client)
+				b.windows = append(b.windows, times, amounts)
+				b.Corrections = append(b.Corrections, moreJSON{More: n})
+			}
+		}
+	}
+	clear(c.late)
+}
+
+// known is how many gateways there are, or may still be. c.mu is held.
+func (c *Counters) known() int {
+	if time.Now().Before(c.wereUntil) {
+		return max(c.replicas, c.were)
+	}
+	return c.replicas
+}
+
 // Replicas is how many gateways there are, or were when last heard of.
 func (c *Counters) Replicas() int {
 	c.mu.Lock()
@@ -254,7 +360,7 @@ func (c *Counters) Settled() bool {
 			return false
 		}
 	}
-	return len(c.corrections) == 0 && c.batch == nil
+	return len(c.corrections) == 0 && len(c.late) == 0 && c.batch == nil
 }
 
 // of is a client's money in a month. c.mu is held.
@@ -344,6 +450,12 @@ func (c *Counters) run(ctx context.Context) {
 		all := false
 		select {
 		case <-ctx.Done():
+			// What is not known to have come, what has come up since, and goodbye.
+			for range 3 {
+				if !c.flush(true, false) || c.Settled() {
+					break
+				}
+			}
 			c.flush(true, true)
 			return
 		case <-tick.C:
@@ -353,7 +465,9 @@ func (c *Counters) run(ctx context.Context) {
 				continue // the tick will see whether it is back
 			}
 		}
-		c.flush(all, false)
+		for c.flush(all, false) && c.down.Load() { // it is back, and to be told what it has missed
+			all = false
+		}
 	}
 }
 
@@ -372,6 +486,7 @@ type batch struct {
 	Corrections []moreJSON  `json:"corrections,omitempty"`
 	Spends      []spendJSON `json:"spends,omitempty"`
 
+	again   bool // it was sent before
 	month   string
 	clients []string // of the counts
 	windows []string // keys
@@ -399,7 +514,9 @@ func (c *Counters) next(all, leave bool) *batch {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.batch
-	if b == nil {
+	if b != nil {
+		b.again = true
+	} else {
 		c.seq++
 		b = &batch{Me: c.n.name, Lease: c.n.config.Lease.Milliseconds(), Seq: c.seq}
 		c.batch = b
@@ -409,6 +526,7 @@ func (c *Counters) next(all, leave bool) *batch {
 			b.Corrections = append(b.Corrections, moreJSON{more.at, more.more})
 		}
 		c.corrections = nil
+		c.lates(b)
 		c.spends(b, all)
 	}
 	b.Leave = leave
@@ -457,10 +575,10 @@ func anyUntold(clients map[string]*money) bool {
 	return false
 }
 
-// flush tells the server.
-func (c *Counters) flush(all, leave bool) {
+// flush tells the server, and reports whether it heard.
+func (c *Counters) flush(all, leave bool) bool {
 	b := c.next(all, leave)
-	keys := []string{c.n.key("gateways"), c.n.key("batch", b.Me), c.n.key("spent", b.month)}
+	keys := []string{c.n.key("gateways"), c.n.key("anew"), c.n.key("batch", b.Me), c.n.key("spent", b.month)}
 	for _, client := range b.clients {
 		keys = append(keys, c.n.key("underway", escape(client)))
 	}
@@ -483,9 +601,12 @@ func (c *Counters) flush(all, leave bool) {
 			}
 		}
 		c.mu.Unlock()
-		return
+		return false
 	}
-	c.down.Store(false)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down.Store(b.again && len(c.late) > 0) // the next one tells of those
+	return true
 }
 
 // told takes in that a batch came.
@@ -509,8 +630,13 @@ func (c *Counters) told(b *batch, reply []any) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.replicas = max(1, int(replicas))
-	more := len(c.corrections) > 0
+	if n := max(1, int(replicas)); n != c.replicas {
+		if n < c.replicas {
+			c.were, c.wereUntil = c.replicas, time.Now().Add(c.n.config.Lease/5)
+		}
+		c.replicas = n
+	}
+	more := len(c.corrections) > 0 || len(c.late) > 0
 	for i, s := range b.Spends {
 		m := c.of(b.month, s.Client)
 		m.known, m.told, m.heard = max(m.known, known[i]), 0, true

@@ -1,9 +1,12 @@
 package redis_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,6 +216,114 @@ func TestManyAtOnceOfOneClient(t *testing.T) {
 	wg.Wait()
 	require.LessOrEqual(t, most, 5)
 	require.Greater(t, in, 20)
+}
+
+// However many ask at once, the server is asked again when it has answered, for all
+// of them.
+func TestThoseWhoAskAtOnceAreAskedForTogether(t *testing.T) {
+	s := newServer(t)
+	g := s.connect(patient).Counters()
+	_, _, err := g.Enter("ci", 100, 60)
+	require.NoError(t, err)
+	asked := func() int {
+		var n int
+		for line := range strings.Lines(s.client.Info(t.Context(), "commandstats").Val()) {
+			_, _ = fmt.Sscanf(line, "cmdstat_evalsha:calls=%d,", &n)
+		}
+		return n
+	}
+	before := asked()
+	s.stall()
+	var wg sync.WaitGroup
+	var in, busy, full atomic.Int64
+	for range 200 {
+		wg.Go(func() {
+			b, wait, err := g.Enter("ci", 100, 60)
+			switch {
+			case err != nil:
+				t.Error(err)
+			case b > 0:
+				busy.Add(1)
+			case wait > 0:
+				full.Add(1)
+			default:
+				in.Add(1)
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond) // all are in line, or will be
+	s.resume()
+	wg.Wait()
+	require.EqualValues(t, 59, in.Load(), "one had entered")
+	require.EqualValues(t, 141, full.Load()+busy.Load())
+	require.Less(t, asked()-before, 50, "background's own included")
+}
+
+// What gateways let in by themselves counts when the server hears of it.
+func TestWhatWasLetInAloneCounts(t *testing.T) {
+	s := newServer(t)
+	g := s.connect().Counters()
+	s.eventually("it is there", func() bool { _, _, _, err := g.Take("ci", 0, 1000); return err == nil })
+	s.stall()
+	s.eventually("it is not", func() bool { return !g.Connected() })
+	g.Late("ci", 7, 300)
+	g.Late("ci", 1, 0)
+	g.Late("other", 0, 1)
+	s.resume()
+	s.eventually("it is back", g.Connected)
+	_, wait, err := g.Enter("ci", 0, 9)
+	require.NoError(t, err)
+	require.Zero(t, wait)
+	_, wait, err = g.Enter("ci", 0, 9)
+	require.NoError(t, err)
+	require.Positive(t, wait, "eight and one")
+	_, used, _, err := g.Take("ci", 1, 1000)
+	require.NoError(t, err)
+	require.Equal(t, 301, used)
+	s.settled(g)
+}
+
+// A server that has lost all lets nobody have more than an equal share, until each
+// gateway has told what it has under way.
+func TestRequestsUnderWayAtAServerThatForgets(t *testing.T) {
+	s := newServer(t)
+	slow := func(c *redis.Config) { c.Timeout, c.Lease = patience, 20*time.Second }
+	a, b := s.connect(slow).Counters(), s.connect(slow).Counters()
+	enter := func(c *redis.Counters, n int) (in int) {
+		for range n {
+			busy, _, err := c.Enter("ci", 10, 0)
+			require.NoError(t, err)
+			if busy == 0 {
+				in++
+			}
+		}
+		return in
+	}
+	s.eventually("they know each other", func() bool { return a.Replicas() == 2 && b.Replicas() == 2 })
+	require.Equal(t, 3, enter(b, 3))
+	s.do("flushall")
+	require.Equal(t, 5, enter(a, 20), "half of 10, of which the other is to have the other half")
+	s.eventually("both have told", func() bool { return s.client.ZCard(t.Context(), "{seawall}:gateways").Val() == 2 })
+	s.eventually("it is as before", func() bool { return enter(a, 1) == 1 })
+	require.Equal(t, 1, enter(a, 5))
+}
+
+// A gateway that ends has told the server all that it has spent.
+func TestCloseTellsAllThatWasSpent(t *testing.T) {
+	s := newServer(t)
+	n := s.connect(func(c *redis.Config) { c.Lease = time.Minute })
+	g := n.Counters()
+	g.Spend("2026-11", "ci", 1)
+	s.settled(g)
+	s.stall()
+	g.Spend("2026-11", "ci", 5)
+	s.eventually("it is away", func() bool { return !g.Connected() })
+	g.Spend("2026-11", "ci", 1000)
+	g.Spend("2026-12", "ci", 7)
+	s.resume()
+	require.NoError(t, n.Close())
+	require.Equal(t, "1006", s.client.HGet(t.Context(), "{seawall}:spent:2026-11", "ci").Val())
+	require.Equal(t, "7", s.client.HGet(t.Context(), "{seawall}:spent:2026-12", "ci").Val())
 }
 
 // Money is added once, whatever happens on the way, and survives a server that

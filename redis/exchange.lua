@@ -106,7 +106,8 @@ if report.news then
 	end
 end
 local after = report.after
-if report.epoch ~= epoch then after = 0 end
+-- A server that went back in time, to a copy of its own, has given out fewer numbers.
+if report.epoch ~= epoch or after > number(redis.call('HGET', KEYS[2], 'last')) then after = 0 end
 local order = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[4]))
 view.at = after
 if #order > 0 then

@@ -1,8 +1,8 @@
 -- Takes in what a gateway has counted, once: a batch that comes again, because
 -- nobody knows whether it came, changes nothing.
 --
--- KEYS: gateways (by the end of their leases), this one's last batch, what was
--- spent in the month by client; then for each count the requests under way, and
+-- KEYS: gateways (by the end of their leases), whether they have just begun anew,
+-- this one's last batch, what was spent in the month by client; then for each count the requests under way, and
 -- for each correction the window.
 -- ARGV: the batch as JSON.
 
@@ -13,11 +13,14 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if batch.leave then
 	redis.call('ZREM', KEYS[1], me)
 else
+	if redis.call('ZCARD', KEYS[1]) == 0 then -- each tells of itself ten times a lease
+		redis.call('SET', KEYS[2], 1, 'PX', math.max(1, math.floor(lease / 5)))
+	end
 	redis.call('ZADD', KEYS[1], now + lease, me)
 	redis.call('PEXPIRE', KEYS[1], 10 * lease)
 end
 
-local next_key = 4
+local next_key = 5
 for _, count in ipairs(batch.counts or {}) do
 	local key = KEYS[next_key]
 	next_key = next_key + 1
@@ -33,18 +36,18 @@ for _, count in ipairs(batch.counts or {}) do
 	end
 end
 
-local fresh = batch.seq > number(redis.call('GET', KEYS[2]))
+local fresh = batch.seq > number(redis.call('GET', KEYS[3]))
 local totals = {}
 for _, s in ipairs(batch.spends or {}) do
-	local total = math.max(number(redis.call('HGET', KEYS[3], s.client)), s.floor)
+	local total = math.max(number(redis.call('HGET', KEYS[4], s.client)), s.floor)
 	if fresh then total = total + s.add end
-	redis.call('HSET', KEYS[3], s.client, string.format('%.0f', total))
+	redis.call('HSET', KEYS[4], s.client, string.format('%.0f', total))
 	totals[#totals + 1] = s.client
 	totals[#totals + 1] = string.format('%.0f', total)
 end
-if #totals > 0 then redis.call('PEXPIRE', KEYS[3], 3456000000) end
+if #totals > 0 then redis.call('PEXPIRE', KEYS[4], 3456000000) end
 if fresh then
-	redis.call('SET', KEYS[2], batch.seq, 'PX', 86400000)
+	redis.call('SET', KEYS[3], batch.seq, 'PX', 86400000)
 	for _, c in ipairs(batch.corrections or {}) do
 		local times, amounts = KEYS[next_key], KEYS[next_key + 1]
 		next_key = next_key + 2

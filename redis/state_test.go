@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -128,6 +129,54 @@ func TestStateWithOtherPeoplesData(t *testing.T) {
 		s.do("set", key, "a string")
 		_, err := exchange()
 		require.Error(t, err)
+	}
+}
+
+// A server that goes on from an older copy of its own has given out fewer numbers of
+// facts than replicas have heard of; those that are new are told all the same.
+func TestStateThatGoesBackInTime(t *testing.T) {
+	s := newServer(t)
+	state := s.connect().State()
+	fact := func(i int) deepseek.SharedFact {
+		return deepseek.SharedFact{Account: strconv.Itoa(i), Cause: "402", For: time.Minute}
+	}
+	r := &deepseek.SharedReport{Replica: "r", Lease: time.Minute, Replicas: 1}
+	exchange := func(news ...deepseek.SharedFact) (told []string) {
+		r.Seq++
+		r.News = news
+		v, err := state.Exchange(t.Context(), r)
+		require.NoError(t, err)
+		r.Epoch, r.After = v.Epoch, v.At
+		for _, f := range v.Facts {
+			told = append(told, f.Account)
+		}
+		return told
+	}
+	exchange(fact(0))
+	old := map[string]string{}
+	for _, key := range s.client.Keys(t.Context(), "*").Val() {
+		old[key] = s.client.Dump(t.Context(), key).Val()
+	}
+	require.Equal(t, []string{"1", "2", "3"}, exchange(fact(1), fact(2), fact(3)))
+	s.do("flushall")
+	for key, value := range old {
+		s.do("restore", key, 0, value)
+	}
+	require.Contains(t, exchange(fact(4)), "4")
+	require.Equal(t, []string{"5"}, exchange(fact(5)))
+}
+
+// Names that only a separator tells apart are two.
+func TestStateTellsSlotsApart(t *testing.T) {
+	s := newServer(t)
+	state := s.connect().State()
+	for i, slot := range []deepseek.SharedSlot{{Account: "team:x", Model: "m"}, {Account: "team", Model: "x:m"}, {Account: "team%3Ax", Model: "m"}} {
+		slot.Held, slot.Ask, slot.Limit.Limit = 1, 5, 10
+		v, err := state.Exchange(t.Context(), &deepseek.SharedReport{
+			Replica: strconv.Itoa(i), Seq: 1, Lease: time.Minute, Replicas: 1, Slots: []deepseek.SharedSlot{slot},
+		})
+		require.NoError(t, err)
+		require.Empty(t, v.Slots[0].Others, slot.Account)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,7 +14,7 @@ import (
 // Store returns the store of a response cache ([deepseek.Cache]). What is larger
 // than MaxValue is not kept, and not read either.
 //
-// An answer is waited for no longer than Timeout. After one that did not come,
+// The server is waited for no longer than Timeout. After an answer that did not come,
 // nothing is looked for or kept for a tenth of the lease, as if nothing were there.
 func (n *Connection) Store() deepseek.Store { return store{n} }
 
@@ -24,15 +25,15 @@ func (s store) rests() bool { return time.Now().UnixNano() < s.restsUntil.Load()
 
 // rest leaves the store alone for a while if it did not answer.
 func (s store) rest(ctx context.Context, err error) error {
-	var answer redis.Error // the server is there
-	if err != nil && !errors.As(err, &answer) && context.Cause(ctx) != context.Canceled {
+	var answer redis.Error                                          // the server is there
+	if err != nil && !errors.As(err, &answer) && ctx.Err() == nil { // a caller's time that is up says nothing
 		s.restsUntil.Store(time.Now().Add(s.config.Lease / 10).UnixNano())
 	}
 	return err
 }
 
 // key has no braces: answers are spread over a cluster.
-func (s store) key(key string) string { return s.config.Prefix + ":cache:" + escape(key) }
+func (s store) key(key string) string { return s.config.Prefix + ":cache:" + url.PathEscape(key) }
 
 func (s store) Get(ctx context.Context, key string) ([]byte, error) {
 	if s.rests() {
@@ -59,5 +60,7 @@ func (s store) Set(ctx context.Context, key string, value []byte, ttl time.Durat
 	if len(value) > s.config.MaxValue || ttl < time.Millisecond || s.rests() {
 		return nil
 	}
-	return s.rest(ctx, s.client.Set(ctx, s.key(key), value, ttl).Err())
+	within, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	return s.rest(ctx, s.client.Set(within, s.key(key), value, ttl).Err())
 }

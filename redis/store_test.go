@@ -1,6 +1,9 @@
 package redis_test
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -39,8 +42,25 @@ func TestStore(t *testing.T) {
 	_, err = store.Get(ctx, "list")
 	require.Error(t, err)
 
+	late, cancel := context.WithDeadline(ctx, time.Now())
+	defer cancel()
+	require.NoError(t, store.Set(ctx, "kept", []byte("value"), time.Minute))
+	_, err = store.Get(late, "kept")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	got, err = store.Get(ctx, "kept")
+	require.NoError(t, err)
+	require.Equal(t, "value", string(got), "that a caller has no time left says nothing of the server")
+
 	s.stall()
 	began := time.Now()
+	require.Error(t, store.Set(ctx, "key", []byte("new"), time.Minute), "nobody waits for long to keep an answer")
+	require.Less(t, time.Since(began), time.Second)
+	s.resume()
+	store = s.connect(func(c *redis.Config) {
+		c.MaxValue, c.Prefix, c.Timeout, c.Lease = 100, "x:y", 50*time.Millisecond, 10*time.Second
+	}).Store()
+	s.stall()
+	began = time.Now()
 	_, err = store.Get(ctx, "key")
 	require.Error(t, err)
 	for range 100 {
@@ -56,6 +76,16 @@ func TestStore(t *testing.T) {
 		got, err := store.Get(ctx, "key")
 		return err == nil && string(got) == "new"
 	})
+}
+
+func TestConfigTellsNoPassword(t *testing.T) {
+	c := redis.Config{URL: "rediss://user:secret-word@127.0.0.1:6380/1", Prefix: "p"}
+	text, err := json.Marshal(c)
+	require.NoError(t, err)
+	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v", c, &c), string(text)} {
+		require.NotContains(t, text, "secret-word")
+		require.Contains(t, text, "127.0.0.1:6380")
+	}
 }
 
 func TestConfig(t *testing.T) {
