@@ -5,8 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seawall-go/deepseek"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seawall-go/deepseek"
 )
 
 // away are counters that do not answer.
