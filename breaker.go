@@ -32,6 +32,10 @@ import (
 //	recovering  4·Probes attempts may be on their way, and two more for every success;
 //	            the rest wait for room. A failure halves that. Soon all pass: closed.
 //
+// A stream is a success at its first data, and a failure if it breaks later. Where
+// one breaks after the other, probes and what is let in while recovering count at
+// their end, for which a probe is waited MaxOpenFor, until the circuit is closed.
+//
 // The zero value is the default.
 type Breaker struct {
 	// MinRequests is how many attempts the window must hold before it is judged.
@@ -148,12 +152,42 @@ func (b *breaker) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 	resp, err := c.pass(next, req)
 	returned = true
 	v := judge(resp, err)
-	k.done(c, t, v.outcome)
-	if v.outcome == answered {
-		// Judged at its first data; should it break later, that is a new sample.
-		atEnd(c, resp, k)
+	if v.outcome != answered || isWhole(resp) {
+		k.done(c, t, v.outcome)
+		return resp, err
 	}
+	// A stream is judged at its first data, unless those before it broke afterwards.
+	s := &coming{circuit: k, ticket: t}
+	if !k.waitsForEnds() {
+		k.done(c, t, answered)
+		s.judged = clock()
+	}
+	atEnd(c, resp, s)
 	return resp, err
+}
+
+func isWhole(resp *http.Response) bool {
+	_, ok := resp.Body.(*memBody)
+	return ok
+}
+
+// coming is an answer on its way to its end.
+type coming struct {
+	circuit *circuit
+	ticket  ticket
+	judged  moment // when it was taken for a success; 0: it was not
+}
+
+func (s *coming) finish(c *call, v verdict) {
+	if v.outcome == answered {
+		s.circuit.endedWell()
+	}
+	switch {
+	case s.judged == 0:
+		s.circuit.done(c, s.ticket, v.outcome)
+	case v.outcome == fault:
+		s.circuit.broke(c, s.ticket, s.judged)
+	}
 }
 
 // BreakerState is what a circuit does with calls.
@@ -212,6 +246,10 @@ type circuit struct {
 	until      time.Time // end of being open
 	probes     []moment  // when the probes on their way were let through
 	proven     int       // successes since half-open
+	tried      uint64    // calls that had been let in when it last opened
+	breaks     uint64    // calls that had been let in at the first break of a stream since one ended well; 0: none broke
+	breaksAt   moment    // when that was
+	late       bool      // streams break one after the other: those that follow are judged at their end
 	onTheWay   int       // let in while recovering and not yet judged
 	window     int       // how many may be
 }
@@ -239,11 +277,12 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 			fallthrough
 		case BreakerHalfOpen:
 			// A probe that nobody has heard of for so long no longer counts.
-			for len(k.probes) > 0 && now.sub(k.probes[0]) >= p.OpenFor {
+			patience := k.patience()
+			for len(k.probes) > 0 && now.sub(k.probes[0]) >= patience {
 				k.probes = k.probes[1:]
 			}
 			if len(k.probes)+k.proven >= p.Probes {
-				in := p.OpenFor
+				in := patience
 				if len(k.probes) > 0 {
 					in -= now.sub(k.probes[0])
 				}
@@ -261,6 +300,14 @@ func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
 	}()
 	c.watch.breaker(c.Context, change)
 	return t, err
+}
+
+// patience is how long a probe is waited for.
+func (k *circuit) patience() time.Duration {
+	if k.late { // for its end
+		return k.breaker.policy.MaxOpenFor
+	}
+	return k.breaker.policy.OpenFor
 }
 
 func (k *circuit) describe() string { return k.breaker.name + " is recovering from an outage" }
@@ -282,7 +329,7 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 			k.probes = slices.Delete(k.probes, i, i+1)
 		}
 		// That one failed which hung for so long that others took its place is no news.
-		if !isFailure(o) || t.at.since() < k.breaker.policy.OpenFor {
+		if !isFailure(o) || t.at.since() < k.patience() {
 			change = k.probed(o)
 		}
 	case k.state == BreakerRecovering && !stale:
@@ -300,21 +347,53 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 	c.watch.breaker(c.Context, change)
 }
 
-// finish takes in that a stream, judged a success at its first data, has ended.
-func (k *circuit) finish(c *call, v verdict) {
-	if v.outcome != fault {
-		return
+// waitsForEnds reports whether answers are judged at their end.
+func (k *circuit) waitsForEnds() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.late && (k.state == BreakerHalfOpen || k.state == BreakerRecovering)
+}
+
+// endedWell takes in that a stream has come to its end.
+func (k *circuit) endedWell() {
+	k.mu.Lock()
+	k.breaks = 0
+	k.mu.Unlock()
+}
+
+// brokeLate finds out whether streams break one after the other. Many that break at
+// once do so because a server was restarted, which says nothing of those that follow.
+// k.mu is held.
+func (k *circuit) brokeLate(t ticket) {
+	now := clock()
+	if k.breaks == 0 {
+		k.breaks, k.breaksAt = k.letIn, now
 	}
+	if t.number > k.breaks || now.sub(k.breaksAt) >= k.breaker.policy.Window {
+		k.late = true
+	}
+}
+
+// broke takes in that a stream broke that was judged a success at its first data.
+func (k *circuit) broke(c *call, t ticket, judged moment) {
 	k.mu.Lock()
 	var change *BreakerEvent
-	switch k.state {
-	case BreakerOpen:
-	case BreakerHalfOpen:
-		change = k.probed(fault)
-	case BreakerRecovering:
-		change = k.recovered(fault)
+	switch {
+	case k.state == BreakerOpen:
+	case k.state == BreakerHalfOpen || k.state == BreakerRecovering:
+		if t.number <= k.tried { // let in before: says nothing of now
+			break
+		}
+		k.brokeLate(t)
+		if k.state == BreakerHalfOpen {
+			change = k.probed(fault)
+		} else {
+			change = k.recovered(fault)
+		}
 	default:
-		change = k.count(fault, ticket{at: clock()})
+		k.brokeLate(t)
+		k.takeBack(judged)
+		change = k.count(fault, ticket{number: t.number, at: clock()})
 	}
 	k.mu.Unlock()
 	if change != nil {
@@ -350,7 +429,7 @@ func (k *circuit) recovered(o outcome) *BreakerEvent {
 		}
 	case isSuccess(o):
 		if k.window += 2; k.window >= windowClosed || !k.lane.busy.Load() && k.window >= windowClosed/4 {
-			k.opened = 0
+			k.opened, k.late = 0, false
 			clear(k.slots)
 			return k.to(BreakerClosed)
 		}
@@ -366,7 +445,7 @@ func (k *circuit) count(o outcome, t ticket) *BreakerEvent {
 	}
 	p := &k.breaker.policy
 	now := clock()
-	part := int64(now) / max(int64(p.Window)/windowSlots, 1)
+	part := k.part(now)
 	s := &k.slots[uint64(part)%windowSlots]
 	if s.part != part {
 		*s = sample{part: part}
@@ -394,6 +473,21 @@ func (k *circuit) count(o outcome, t ticket) *BreakerEvent {
 		return nil
 	}
 	return k.open()
+}
+
+// part is the part of the window that a moment is in.
+func (k *circuit) part(at moment) int64 {
+	return int64(at) / max(int64(k.breaker.policy.Window)/windowSlots, 1)
+}
+
+// takeBack makes a failure of the success that a stream was taken for, if that
+// counts still.
+func (k *circuit) takeBack(judged moment) {
+	part := k.part(judged)
+	if s := &k.slots[uint64(part)%windowSlots]; s.part == part && s.ok > 0 {
+		s.ok--
+		s.failed++
+	}
 }
 
 // inARow takes in a failure and reports whether there have been so many that
@@ -434,6 +528,7 @@ func (k *circuit) open() *BreakerEvent {
 		}
 	}
 	k.opened++
+	k.tried = k.letIn
 	d -= jitter.UpTo(d / 10)
 	k.until = time.Now().Add(d)
 	clear(k.slots)
