@@ -16,14 +16,15 @@ import (
 // Account is a DeepSeek account: what limits, balance and context cache belong
 // to. Its keys are interchangeable; more of them add no capacity.
 type Account struct {
-	// Name is what errors, logs and statistics call it. Default "account-1" and so on.
+	// Name is what errors, logs and statistics call it. Default "account-1" and so on,
+	// at an [Endpoint] "NAME-1".
 	Name string
 	// Keys are its API keys, at least one. They are never printed.
 	Keys []string
 	// MaxConcurrency is how many calls it may have in flight for each model, at first
 	// and at most: 429s lower that, and answers raise it again. Default 0: learn. Then
-	// it starts at the number that DeepSeek publishes (2500 for deepseek-flash, 500
-	// for the others) and follows what the server says.
+	// it is 64 at first, doubled each 0.5 s up to the number that DeepSeek publishes
+	// (2500 for deepseek-flash, 500 for the others), and follows what the server says.
 	MaxConcurrency int
 	// Weight is its share of the load beside other accounts. Default 1.
 	Weight int

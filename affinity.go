@@ -16,13 +16,13 @@ import (
 //
 // A conversation is told by [ContextWithConversation], or else by the beginning
 // of the request: user_id, instructions, and the messages up to and with the user's
-// first. Nearly every chat has one. It begins on an account that follows from that
-// alone (a rendezvous hash), so that several processes agree without talking to each
-// other; on another one if that is more than half full and fuller than the others by
-// a quarter. It moves, and then stays, when its account is put aside, fails, is much
-// slower than the others, or has no room. For room a conversation that has gone on
-// for a turn waits up to a quarter of the time that an answer takes, if it is likely
-// to come by then.
+// first. Nearly every chat has one. It begins on the account that a rendezvous hash
+// of that gives, so that several processes agree without talking; on another if that
+// one is more than half full and a quarter fuller than average. It moves, and then
+// stays, when its account is put aside, fails, is much slower than the others, or has
+// no room. For room a conversation that has gone on for a turn waits up to a quarter of
+// the time that an answer takes, if it is likely to come by then. A strategy that wraps
+// Affinity does not have it wait.
 //
 // A beginning that more than two calls have in flight is not one conversation's
 // but shared: these are spread as new ones are, and do not drown an account.

@@ -84,7 +84,7 @@ func (a Attempt) text(tell func(error) string) string {
 type Attempts []Attempt
 
 // String is one line, such as
-// "3 attempts: main#1f3a 503 in 0.21s; waited 0.40s; main#1f3a 503 in 0.20s; spare#77b0 200 in 1.10s".
+// "2 attempts: main#1f3a 503 in 0.21s; waited 0.40s; spare#77b0 200 in 1.10s".
 // As with [Attempt.String] a server's text may be in it; LogValue leaves it out.
 func (as Attempts) String() string { return as.text(error.Error) }
 

@@ -14,14 +14,13 @@ import (
 // of a call that is retried.
 //
 // Only what is the server's fault counts: 5xx (but for 501 and 505), 408, 409,
-// network errors, stalls and cut answers. A 429 or a key's or account's trouble
-// counts for nothing, and one that the caller cancelled least of all.
+// network errors, stalls and cut answers. A 429, trouble with a key or account, and
+// what the caller cancelled do not count.
 //
-//	closed      attempts pass. Over the last Window, at least MinRequests of them and
-//	            FailureRatio of those failed: open. So it does when InARow of them
-//	            failed and none that was let in since the first of these succeeded:
-//	            after a busy time of successes the ratio alone would take as long a
-//	            time of failures to tell.
+//	closed      attempts pass. It opens when, of at least MinRequests in the last
+//	            Window, FailureRatio failed, or when InARow in a row failed and none let
+//	            in since the first of these succeeded (see InARow): after many successes
+//	            the ratio alone would be slow to tell.
 //	open        attempts are refused with [ErrCircuitOpen], for up to OpenFor; twice as
 //	            long each time in a row that it opens, up to MaxOpenFor. The time is
 //	            shortened by up to a tenth at random, so that clients do not return
@@ -43,8 +42,9 @@ type Breaker struct {
 	MinRequests int
 	// FailureRatio is the share of failed attempts that opens. Default 0.5.
 	FailureRatio float64
-	// InARow is how many failed attempts in a row open, none of them a Window after
-	// the one before. Default 20; negative: no number does.
+	// InARow is how many failures in a row, each within Window of the last, open it,
+	// once nearly all that were let in since the first have failed, or none succeeded
+	// in the time that an answer takes. Default 20; negative: no number does.
 	InARow int
 	// Window is how far back attempts count. Default 30 s.
 	Window time.Duration

@@ -53,11 +53,11 @@ type Candidate struct {
 // Account is the account's name.
 func (c Candidate) Account() string { return c.slot.account.name }
 
-// InFlight is how many calls the account has in flight, and Limit how many it
-// may have, as configured or learned so far.
+// InFlight is how many calls the account has in flight.
 func (c Candidate) InFlight() int { return int(c.slot.inFlight.Load()) }
 
-// Limit is how many calls the account may have in flight.
+// Limit is how many calls the account may have in flight, as configured or learned
+// so far.
 func (c Candidate) Limit() int { return int(c.slot.reach.Load()) }
 
 // Weight is the account's configured weight.

@@ -17,9 +17,9 @@ import (
 //
 // Errors are: [*RequestError] for a request that was not sent because the API is
 // known to reject it; [*APIError] for an error that the server answered with;
-// [*TruncatedError] for an answer that was not whole, with what had arrived;
-// [*CallError] for everything that ended a call without an answer. A context's
-// error is found in them with errors.Is.
+// [*TruncatedError] for a stream, or an answer that the server broke off, with what
+// had arrived; [*CallError] for everything else that ended a call without an answer.
+// A context's error is found in them with errors.Is.
 //
 // A Client is safe for concurrent use. Make one and share it: its limits and
 // what it learned of the accounts hold for the calls that go through it. It is made
@@ -32,7 +32,7 @@ type Client struct {
 }
 
 // New returns a client. Without options it takes its keys from the environment:
-// see [WithAPIKeys]. What is wrong with an option is told by a [*ConfigError].
+// see [WithAPIKeys]. An impossible option is reported as a [*ConfigError].
 func New(opts ...Option) (*Client, error) {
 	t, err := NewTransport(opts...)
 	if err != nil {

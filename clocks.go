@@ -18,7 +18,8 @@ type Timeouts struct {
 	// itself gives up on a queued request.
 	FirstData time.Duration
 	// BetweenData is the time from one piece of data to the next, comments and
-	// blank lines not counted. Default 120 s.
+	// blank lines not counted. After the finish_reason it is 15 s, and the answer then
+	// ends without an error. Default 120 s.
 	BetweenData time.Duration
 	// Silence is the time without a single byte once the response has begun;
 	// comments and blank lines count as life. Default 60 s.

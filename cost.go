@@ -98,13 +98,12 @@ func (l *ledger) spend() Spend {
 
 // Meter prices what attempts use, and keeps the totals.
 //
-// An attempt costs what the usage says that its answer told, at the price of
-// the model asked for; of the model that the answer names, if the other has no
-// price. At an [Endpoint] that is not DeepSeek itself it is the price of that
-// endpoint's own name for the model, or unknown. The price is that of the moment at which a stream brought its first
-// data, or any other answer was whole. Which moment DeepSeek goes by is not
-// documented; a guide by somebody else says that it is when the tokens are
-// processed.
+// An attempt costs what its answer's usage comes to, at the price of the model asked
+// for or, if that has none, of the model that the answer names. At an [Endpoint] that
+// is not DeepSeek itself it is the price of that endpoint's own name for the model, or
+// unknown. The price is that of the moment at which a stream brought its first data, or
+// any other answer was whole. Which moment DeepSeek goes by is not documented; a guide
+// by somebody else says that it is when the tokens are processed.
 //
 // DeepSeek does not document either whether an answer is billed that was not
 // read to its end. It is estimated where the answer had begun: the prompt, as

@@ -23,8 +23,8 @@ already, or for any HTTP code:
 
 With no options but a key:
 
- 1. A call is attempted up to 10 times, with jittered waits of up to 8 s, or what
-    Retry-After says up to 60 s, and never past the context's deadline.
+ 1. A call is attempted up to 10 times, with jittered waits of up to 8 s, on top of
+    what Retry-After says (up to 60 s), and never past the context's deadline.
  2. All calls together may retry 100 times more than success pays for.
  3. Requests in flight are limited for each account and model, to a number that
     is learned from the 429s. A call without room waits its turn, for up to 10
@@ -100,7 +100,7 @@ While an account is aside for a 402, the transport itself asks for its balance (
 /user/balance), but not at an [Endpoint] of DialectOpenAI: each account at most every
 30 s and for at most 10 s, beside a call that others serve, or before one that nobody
 else can serve is refused. That is no attempt: neither Stats.Attempts nor a call's
-trail has it. After 5 minutes one call finds out.
+trail has it. After 5 minutes one call tries it.
 
 # Answers that go on
 
@@ -120,12 +120,15 @@ of one call.
 What the server said is an [*APIError]; a call without a response is a
 [*CallError] that wraps the cause. Both tell the attempts made, in one line. What a
 server said is in that line, in the errors' texts and in the Seawall-Attempts header,
-and may repeat a prompt: for logs there is [LogText].
+and may repeat a prompt: for logs there is [LogText]. A stream that
+breaks off ends in a [*TruncatedError], from the typed client with what had arrived.
+That client also has a [*RequestError] for a request that the API is known to reject,
+and an [*AnswerError] for an answer that is not the JSON asked for.
 
 errors.Is tells the class: [ErrAuthentication], [ErrInsufficientBalance],
 [ErrInvalidRequest], [ErrRateLimited], [ErrServer], [ErrCircuitOpen], [ErrNoAccount],
-[ErrQueueFull], [ErrStalled], [ErrTruncated]. No error, log or statistic ever holds a
-key: keys are named by account and fingerprint.
+[ErrNoEndpoint], [ErrQueueFull], [ErrStalled], [ErrTruncated]. No error, log or
+statistic ever holds a key: keys are named by account and fingerprint.
 
 # Testing
 

@@ -32,7 +32,8 @@ var (
 
 	// ErrCircuitOpen: the breaker of the endpoint is open; nothing was sent.
 	ErrCircuitOpen = errors.New("deepseek: circuit open")
-	// ErrNoAccount: no account or key is usable; nothing was sent.
+	// ErrNoAccount: no account or key is usable (401, 402, disabled); nothing was sent.
+	// While one is put aside for a 403 or 429 only, calls wait for it instead.
 	ErrNoAccount = errors.New("deepseek: no usable account")
 	// ErrNoEndpoint: none of several endpoints can take the call; nothing was sent.
 	ErrNoEndpoint = errors.New("deepseek: no endpoint")

@@ -6,12 +6,12 @@ import (
 	"strconv"
 )
 
-// NewFallback returns the layer that has another model answer where the one that
-// was asked for cannot: after all attempts at it have failed (408, 409, 429, 5xx,
-// network, stalls), or if it was not even tried, because of an open breaker, no
-// account or endpoint for it, or no room. models are the others by model, in the
-// order in which they are tried; [FallBackTo] overrides them for a call. Put it
-// above the layer of [NewRetry], whose attempts each model then has anew.
+// NewFallback returns the layer that has another model answer where the one that was
+// asked for cannot: after all attempts at it have failed (401, 402, 403, 408, 409,
+// 429, 5xx, network, stalls), or if it was not even tried, because of an open breaker,
+// no account or endpoint for it, or no room. models are the others by model, in the
+// order in which they are tried; [FallBackTo] overrides them for a call. Put it above
+// the layer of [NewRetry], whose attempts each model then has anew.
 //
 // A response of another model says so in its header Seawall-Fallback; the
 // attempts tell it too. If no model answers, the outcome is that of the last
@@ -42,8 +42,8 @@ type fallbackKey struct{}
 
 // FallBackTo returns a context whose calls may be answered by these models, in
 // this order, in place of the one that they ask for; by none if there are none.
-// It takes the place of what [WithFallbackModels] says, and needs that option,
-// be its map empty.
+// It overrides the map of [WithFallbackModels], and needs that option, even with an
+// empty map.
 func FallBackTo(ctx context.Context, models ...string) context.Context {
 	return context.WithValue(ctx, fallbackKey{}, models)
 }

@@ -27,8 +27,9 @@ const maxWholeBody = 64 << 20
 // insufficient_system_resource and aborted. Comments serve the clocks and are not
 // passed on, unless keepComments is set.
 //
-// An answer that is no stream is read to its end and checked to be one whole
-// JSON value before it is handed up. Blank lines before it are normal.
+// An answer that is no stream is read to its end and checked to be one whole JSON
+// value before it is handed up, if it is no longer than 64 MiB and not compressed.
+// Blank lines before it are normal.
 //
 // The clocks of t run until the end; what they find is a [*StallError]. The
 // request's context is never made to end by them, and there is no limit on the

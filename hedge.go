@@ -10,8 +10,8 @@ import (
 // one whose first data is late. The first answer counts: a stream's first data,
 // any other answer's end. The other attempt is cancelled at once, and nobody is
 // blamed for it; the call waits for its base to notice, which takes no time worth
-// counting with a base that heeds the request's context. If one of them fails, the call waits for the other; if both
-// do, what the more telling of them came to is what [Retry] goes by.
+// counting with a base that heeds the request's context. If one fails, the call waits
+// for the other; if both do, [Retry] goes by the more telling outcome.
 //
 // Late is later than Percentile of the recent answers for the model, as far as
 // it is known what an attempt would have taken. Streams and whole answers are

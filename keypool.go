@@ -20,9 +20,9 @@ import (
 // in flight for an account and model, is learned (see [Account]). A key that is
 // rejected (401) is put aside for 10 minutes, an account without money (402)
 // until its balance says otherwise, or 5 minutes; a key that is forbidden (403)
-// for 30 seconds; an account that is told to come back later (429 with
-// Retry-After) for that long. In all these cases the call goes on to another at
-// once, if there is one.
+// for 30 seconds; the one model of an account that is told to come back later (429
+// with Retry-After) for that long, at most 10 minutes. In all these cases the call
+// goes on to another at once, if there is one.
 //
 // The balance of an account put aside for a 402 the pool asks for by itself, with GET
 // /user/balance through the layers below: at most every 30 s and for at most 10 s,
@@ -30,10 +30,10 @@ import (
 // refused. That counts as no attempt. A pool of [Endpoint.NewPool] asks only where
 // the Dialect is DeepSeek's.
 //
-// Accounts and keys may be added, removed, disabled and enabled at any time;
-// calls in flight end normally. A Pool is safe for concurrent use, and the cost
-// of its choice does not depend on how many keys it has. It is made by [NewPool] or
-// [Endpoint.NewPool]; the zero value is of no use.
+// Accounts and keys may be added, removed, disabled and enabled at any time; calls in
+// flight end normally. A Pool is safe for concurrent use,
+// and the cost of its choice does not depend on how many keys it has. It is made by
+// [NewPool] or [Endpoint.NewPool]; the zero value is of no use.
 type Pool struct {
 	models   byModel[*modelPool]
 	choosing atomic.Pointer[choosing] // a successor may change it
@@ -182,7 +182,7 @@ func (p *Pool) model(model string) *modelPool {
 	})
 }
 
-// Add adds an account.
+// Add adds an account. The error is a [*ConfigError].
 func (p *Pool) Add(a Account) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -274,7 +274,8 @@ func (p *Pool) setAccounts(accounts []*account) {
 	})
 }
 
-// Remove removes an account. Its calls in flight end normally.
+// Remove removes an account. Its calls in flight end normally. The error is a
+// [*ConfigError].
 func (p *Pool) Remove(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -291,7 +292,7 @@ func (p *Pool) Remove(name string) error {
 	return nil
 }
 
-// AddKey adds a key to an account.
+// AddKey adds a key to an account. The error is a [*ConfigError].
 func (p *Pool) AddKey(account, key string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -307,8 +308,8 @@ func (p *Pool) AddKey(account, key string) error {
 	return nil
 }
 
-// RemoveKey removes a key, told by itself or by its fingerprint, from an
-// account. An account without keys is not used.
+// RemoveKey removes a key, given as such or by fingerprint, from an account. An
+// account without keys is not used. The error is a [*ConfigError].
 func (p *Pool) RemoveKey(account, key string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -332,7 +333,8 @@ func (p *Pool) RemoveKey(account, key string) error {
 	return nil
 }
 
-// Disable puts an account aside until Enable is called.
+// Disable puts an account aside until Enable is called. Observers are not told. The
+// error is a [*ConfigError].
 func (p *Pool) Disable(account string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -345,7 +347,7 @@ func (p *Pool) Disable(account string) error {
 }
 
 // Enable makes an account usable at once, with all its keys, whatever put it
-// or them aside.
+// or them aside. Observers are not told. The error is a [*ConfigError].
 func (p *Pool) Enable(account string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 )
 
 // MemoryState is a [SharedState] for replicas in one process: several transports
-// over the same accounts. What is said of it in package documentation is the
-// meaning of all others. Safe for concurrent use.
+// over the same accounts. Every other state must answer as it does. Safe for
+// concurrent use.
 type MemoryState struct {
 	epoch string
 

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// Observer is told what happens to calls. Every field may be nil. The functions
-// are called with no lock held, on the goroutine of the call they speak of (the
-// end of a stream: on whichever goroutine ended it; what happens to a hedge: on
-// its own), so they must be quick, must not block, and must be safe for concurrent
-// use. They may call Stats.
+// Observer is told what happens to calls. Every field may be nil. The functions are
+// called with no lock held, on the goroutine of the call they speak of (the end of a
+// stream: on whichever goroutine ended it; what happens to a hedge, to a call of
+// [WithCache] on its way to the server, or in a look at an account's balance: on its
+// own), so they must be quick, must not block, and must be safe for concurrent use.
+// They may call Stats.
 type Observer struct {
 	// CallContext returns the context that a call goes on in, which its later events
 	// and its requests carry: the event's own, with values added, such as a trace's
@@ -38,7 +39,9 @@ type Observer struct {
 	Resume func(ResumeEvent)
 	// Fallback: a call goes on with another model than the one asked for.
 	Fallback func(FallbackEvent)
-	// Cooldown: an account or key is put aside, or comes back.
+	// Cooldown: an account or key is put aside, or an account comes back from a 402,
+	// or either by another replica's word. Not told: that the time of a 401, 403 or 429
+	// is over or was cut short by a success, and what [Pool]'s methods do.
 	Cooldown func(CooldownEvent)
 	// Limit: the learned limit of an account and model has changed.
 	Limit func(LimitEvent)
@@ -64,7 +67,7 @@ type CallStartEvent struct {
 // CallEndEvent is the end of a call.
 type CallEndEvent struct {
 	CallStartEvent
-	Status    int           // of the response that the caller got; 0 if it got none
+	Status    int           // of the response that the caller got; 0 if it got none, or a refusal
 	Err       error         // why there was none, or why it is not complete
 	Attempts  Attempts      // all that were made, oldest first
 	Usage     *Usage        // without its Extra; nil if the answer told none, or another call has paid for it
@@ -115,7 +118,7 @@ type ChargeEvent struct {
 type WaitEvent struct {
 	Context context.Context // the call's
 	Model   string          // of the call
-	Reason  string          // such as "retry after fault" or "room: …"
+	Reason  string          // such as "retry after fault", "continue after fault" or "room"
 	Wait    time.Duration   // before an attempt: to come; for room: over
 }
 
@@ -143,7 +146,7 @@ type CooldownEvent struct {
 	Key     string          // fingerprint; empty if it is the whole account
 	Model   string          // empty if it is all models
 	State   State           // what it is now
-	Cause   string          // such as "401", "402", "balance", "added by hand"
+	Cause   string          // such as "401", "429", "balance", "trial"
 	For     time.Duration   // how long at most; 0 if it is not known, or it is back
 }
 

@@ -100,7 +100,7 @@ func WithEndpoints(endpoints ...Endpoint) Option {
 // How many calls at a time.
 
 // WithMaxConcurrency limits the calls in flight over all accounts and models.
-// Default: no limit beside those of the accounts, which are learned.
+// Default: no limit but those of the accounts, which are learned.
 func WithMaxConcurrency(n int) Option {
 	return optionFunc(func(c *config) error {
 		if n < 1 {
@@ -117,7 +117,7 @@ func WithQueue(q Queue) Option {
 	return optionFunc(func(c *config) error { c.queue = q; return nil })
 }
 
-// WithRateLimit starts at most perSecond requests a second after a burst, which is at
+// WithRateLimit allows perSecond requests a second after a burst; burst must be at
 // least 1. Default: no such limit; DeepSeek has none.
 func WithRateLimit(perSecond float64, burst int) Option {
 	return optionFunc(func(c *config) error {
@@ -168,7 +168,7 @@ func WithResume(r Resume) Option {
 
 // WithHedging makes a second attempt, on another account, beside one whose first
 // data is late, and takes the answer that comes first. Default: off. The zero
-// [Hedging] hedges what is later than 95 % of answers, for at most 5 % of calls.
+// [Hedging] hedges what is later than 95 % of answers, for 5 % of calls and 10 more.
 func WithHedging(h Hedging) Option {
 	return optionFunc(func(c *config) error { c.hedging = &h; return nil })
 }
@@ -210,10 +210,10 @@ func WithPrices(p Prices) Option {
 
 // What callers see.
 
-// WithErrorResponses returns local refusals (breaker open, queue full, no
-// account) as HTTP responses, 503 or 429, with a JSON error body, Retry-After
-// and "X-Should-Retry: false", in place of Go errors. openai-go then does not
-// retry them. Default: Go errors.
+// WithErrorResponses returns local refusals (breaker open, queue full, no account or
+// endpoint) as HTTP responses, 503, 429 or 400, with a JSON error body, Retry-After
+// and "X-Should-Retry: false", in place of Go errors. openai-go then does not retry
+// them. Not for the typed client: it then returns [*APIError]. Default: Go errors.
 func WithErrorResponses() Option {
 	return optionFunc(func(c *config) error { c.errorResponses = true; return nil })
 }
@@ -260,9 +260,8 @@ func WithCache(k Cache) Option {
 	return optionFunc(func(c *config) error { c.cache = &k; return nil })
 }
 
-// WithCacheStore has the cache of [WithCache], if there is one, keep answers in s
-// unless it names a store of its own: MaxBytes is then of no account. Default: in
-// memory.
+// WithCacheStore has the cache of [WithCache], if there is one and it names no store
+// of its own, keep answers in s. MaxBytes is then ignored. Default: in memory.
 func WithCacheStore(s Store) Option {
 	return optionFunc(func(c *config) error {
 		if s == nil {
@@ -275,7 +274,7 @@ func WithCacheStore(s Store) Option {
 
 // How requests are made.
 
-// WithTransport sets what requests are sent with at last. Default: an
+// WithTransport sets the transport that sends requests. Default: an
 // *http.Transport with HTTP/2, 10 s to connect, 10 s for TLS, no limit on the
 // wait for headers (the server may queue a request for 10 minutes), and the
 // proxy that the environment names.

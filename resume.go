@@ -19,9 +19,9 @@ import (
 // first part. An answer of which no text has come yet begins anew.
 //
 // The usage is the sum over the parts, as they are billed: the prompt, mostly
-// from the cache, once for each. A part that broke without telling its usage
-// counts a token a piece of text, and as many prompt tokens, all missing the
-// cache, as the next part had less those.
+// from the cache, once for each. A part that broke without usage counts as one token
+// per piece of text, and as the next part's prompt tokens minus these, all as cache
+// misses.
 //
 // A continuation is an attempt like any other: it costs the retry budget, waits
 // first, counts against Retry.MaxAttempts, and ends with the context. It may
@@ -90,7 +90,7 @@ func (r Resume) withDefaults() (Resume, error) {
 // above the layers that make attempts. By itself, under no layer of [NewRetry],
 // it waits as the zero [Retry] does. Answers that are no streams are looked at
 // only if a layer of [NewGuard] is below. All that is below must have DeepSeek's
-// prefix completion; Resume.AnyHost is of no account here.
+// prefix completion; Resume.AnyHost is ignored here.
 func NewResume(r Resume) (Middleware, error) {
 	rs, err := newResumer(r)
 	if err != nil {

@@ -23,8 +23,9 @@ import (
 // The zero value is the default.
 type Retry struct {
 	// MaxAttempts is how many attempts a call may have, the first one and those
-	// that fail over to other keys and accounts included. Default 10, which with
-	// the default intervals spans about 25 seconds.
+	// that fail over to other keys and accounts included; with [WithFallbackModels]
+	// each model has as many anew. Default 10, which with the default intervals spans
+	// about 25 seconds.
 	MaxAttempts int
 	// MinInterval is the bound of the first wait, before jitter. Default 500 ms.
 	MinInterval time.Duration

@@ -25,15 +25,15 @@ import (
 // all of DeepSeek's API or what its Paths say; what else there is (the balance,
 // files, unknown paths) goes to the endpoint that it is addressed to.
 //
-// Endpoints are tried in the order of their priority. Among equals chance
-// decides, by weight, by the time to the first data, against that of the fastest,
-// and by the share of calls without a fault; a conversation stays with the one
-// that it began at while that is so (see [ContextWithConversation]). On a fault, a 429, or if no account
-// or key can be used (401, 402, 403), the next one is tried at once; an endpoint
-// that is left alone by its breaker or has no room is passed over. If only room
-// is wanting, the call waits for it in all of them, under a layer made by
-// [NewQueue]. All this counts toward the attempts of the layer made by
-// [NewRetry], and toward its budget too if the next endpoint fails mostly.
+// Endpoints are tried in the order of their priority. Among equals chance decides, by
+// weight, by the time to the first data, against that of the fastest, and by the share
+// of calls without a fault; a conversation stays with the one that it began at while
+// that is so (see [ContextWithConversation]). On a fault, a 429, or if no account or
+// key can be used (401, 402, 403), the next one is tried at once; an endpoint that is
+// left alone by its breaker or has no room is passed over. If only room is wanting,
+// the call waits for it in all of them, under a layer made by [NewQueue]. All this
+// counts toward the attempts of the layer made by [NewRetry], and toward its budget
+// too if the next endpoint fails mostly.
 //
 // With several endpoints a response tells in its header Seawall-Endpoint which
 // one it is from. Its "model" is left as the endpoint wrote it.

@@ -28,8 +28,8 @@ type SharedReport struct {
 	Lease   time.Duration // how long the replica counts as there, and Held as held
 	Leave   bool          // it goes: it holds nothing any more
 
-	// Replicas is how many there were when it last heard of them; for half a lease
-	// after the state was lost, before that if those were more.
+	// Replicas is how many it last heard of; for half a lease after the state was
+	// lost, the number before that, if larger.
 	Replicas int
 
 	Slots []SharedSlot // the accounts and models that it uses
@@ -46,7 +46,7 @@ type SharedSlot struct {
 	Model   string // by the endpoint's own name for it
 
 	Held int // permits that it has, or whose calls are in flight; 0: it does without
-	Ask  int // how many it would have
+	Ask  int // how many it asks for
 	Want int // how many it could use: calls in flight and waiting
 	Peak int // most calls in flight since its last report
 
@@ -58,9 +58,9 @@ type SharedSlot struct {
 
 // SharedLimit is a limit of calls in flight, of all replicas together.
 type SharedLimit struct {
-	// Version counts its changes; in a report it is the one that the replica's own
-	// belief came from. What is learned from the last version is the next one. Of
-	// what is learned at once from an older one, only what is lower counts.
+	// Version counts changes; in a report it is the one that the replica goes by. A
+	// limit learned from the current version becomes the next; one learned from an
+	// older version counts only if it is lower.
 	Version   int64
 	Limit     int  // calls in flight
 	RefusedAt int  // how many in flight were too many; 0: not known
@@ -73,8 +73,8 @@ type SharedFact struct {
 	Key     string // fingerprint; empty: the whole account
 	Model   string // empty: all models
 	Cause   string // 401, 402, 403 or 429
-	// For is how much longer; 0: it is over. Of two times the one that ends later
-	// counts, but what is over is over.
+	// For is how much longer; 0: it is over. Of two facts the one ending later counts;
+	// "over" always does.
 	For time.Duration
 }
 

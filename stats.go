@@ -16,8 +16,8 @@ type Stats struct {
 	Attempts int64 // requests sent for calls that have ended, hedges included
 	Resumed  int64 // answers that were continued, or begun anew, after they broke
 
-	// LongestWait is how long the one has waited that has waited longest, of those
-	// that wait for room now; 0 if none does.
+	// LongestWait is the longest that any call now waiting for room has waited; 0 if
+	// none waits.
 	LongestWait time.Duration
 
 	Hedges    int64 // hedges that are over

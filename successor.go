@@ -10,14 +10,15 @@ import (
 // for programs that change their configuration while they run: what was learned
 // would be learned anew at the price of 429s.
 //
-// It has t's connections, counts and spend; its waiting room, with those who wait
-// in it; its retry budget, its cache and what hedging has learned, each if its
-// policy is the same; for an endpoint of the same name and base URL, what was
-// measured of it; and, if its authorization is the same too, its breaker, if its
-// policy is the same, and its [Pool], in which now are the new options' accounts and
-// strategy. Of these accounts, one that was there before keeps what is known of it
-// and of the keys that it still has; one with other limits or weight than before
-// begins anew. It is told by its name, or by its first key if it was given none.
+// It has t's connections, if neither has [WithTransport]; its counts, and its spend if
+// the currency is the same; its waiting room, with those who wait in it; its retry
+// budget, its cache and what hedging has learned, each if its policy is the same; for
+// an endpoint of the same name and base URL, what was measured of it; and, if its
+// authorization is the same too, its breaker, if its policy is the same, and its
+// [Pool], in which now are the new options' accounts and strategy. Of these accounts,
+// one that was there before keeps what is known of it and of the keys that it still
+// has; one with other limits or weight than before begins anew. It is told by its
+// name, or by its first key if it was given none. The rate limit begins anew.
 //
 // Calls under way in t end as they began, with whatever accounts there are by
 // now. If there is an error, nothing has changed.

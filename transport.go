@@ -17,10 +17,11 @@ import (
 // what each outcome leads to. Put it under any client that speaks HTTP, for any
 // of DeepSeek's paths; it does not change what it does not know.
 //
-// A call ends with the server's response, or with a [*CallError] that tells
-// what was tried. A response that took more than one attempt has the trail in
-// its Seawall-Attempts header: names of accounts, fingerprints of keys, and what a
-// server said in place of an answer, which may repeat a prompt.
+// A call ends with the server's response, or with a [*CallError] (an [*APIError] for
+// an error in a 200) that tells what was tried. A response that took more than one
+// attempt has the trail in its Seawall-Attempts header: names of accounts,
+// fingerprints of keys, and what a server said in place of an answer, which may repeat
+// a prompt.
 //
 // After a 402 it asks for the account's balance by itself: see [Pool].
 //
@@ -66,7 +67,7 @@ func NewHTTPClient(opts ...Option) (*http.Client, error) {
 	return &http.Client{Transport: t}, nil
 }
 
-// NewTransport returns a transport. What is wrong with an option is told by a
+// NewTransport returns a transport. An impossible option is reported as a
 // [*ConfigError].
 func NewTransport(opts ...Option) (*Transport, error) {
 	c, err := newConfig(opts)
@@ -242,7 +243,8 @@ func newBase(concurrency int) *http.Transport {
 }
 
 // RoundTrip makes a call. The request is not changed, and its body is always
-// closed.
+// closed. A body without GetBody is read into memory first, up to 48 MiB; a longer one
+// is sent once, never retried.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req)

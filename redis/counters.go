@@ -23,7 +23,7 @@ import (
 // requests fall on gateways, and whatever their clocks say. The requests under way
 // at a gateway that is not heard of count until its lease ends. Money is added
 // once, however often the telling has to be repeated; who asks for it is told what
-// was known half a lease ago at the latest.
+// was known a tenth of a lease ago at the latest.
 //
 // If the server does not answer in time, Enter and Take return an error, at once
 // until it does again; the caller then counts by itself, with its share of the
