@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,7 @@ const defaultMaxRequest = 48 << 20
 
 func (s Settings) withDefaults() (Settings, error) {
 	if s.MaxRequest < 0 {
-		return s, &deepseek.ConfigError{Field: "MaxRequest", Value: "negative", Reason: "must not be negative"}
+		return s, &deepseek.ConfigError{Field: "MaxRequest", Value: strconv.FormatInt(s.MaxRequest, 10), Reason: "must not be negative"}
 	}
 	if s.MaxRequest == 0 {
 		s.MaxRequest = defaultMaxRequest
