@@ -4,11 +4,14 @@
 // the caller gets, what the server saw, and what the transport says of itself.
 //
 //	func TestContract(t *testing.T) {
-//		conformance.Run(t, func(t *testing.T, srv *deepseektest.Server, opts ...deepseek.Option) conformance.Door {
-//			client, err := deepseek.NewHTTPClient(opts...)
-//			...
-//			return conformance.HTTP(client, srv.URL)
-//		})
+//		conformance.Run(t, door)
+//	}
+//
+//	func door(t *testing.T, srv *deepseektest.Server,
+//		opts ...deepseek.Option) conformance.Door {
+//		client, err := deepseek.NewHTTPClient(opts...)
+//		...
+//		return conformance.HTTP(client, srv.URL)
 //	}
 //
 // Each test runs in a testing/synctest bubble of its own, so a queue of ten

@@ -22,7 +22,7 @@ type Account struct {
 	// their published limit: 2500 flash, 500 pro.
 	Limits map[string]int
 	// LimitFor, if set, lowers the limit of a model by what is left of the
-	// balance. It is called with the Server's lock held.
+	// balance. It must not call the Server's methods: that would deadlock.
 	LimitFor func(model string, balance float64) int
 	// HideLimit leaves the numbers and the balance clause out of the 429.
 	HideLimit bool

@@ -32,7 +32,8 @@
 // And Timeline plays the story of an outage, counted from its call:
 //
 //	s.Timeline(
-//		deepseektest.Phase{From: time.Minute, To: 3 * time.Minute, Reply: deepseektest.ServiceUnavailable()},
+//		deepseektest.Phase{From: time.Minute, To: 3 * time.Minute,
+//			Reply: deepseektest.ServiceUnavailable()},
 //		deepseektest.Phase{From: 4 * time.Minute, Do: func(s *deepseektest.Server) {
 //			s.SetLimit("team", "deepseek-flash", 5)
 //		}},
@@ -68,7 +69,8 @@
 //			Token:      20 * time.Millisecond,
 //		}))
 //		defer s.Close()
-//		client, err := deepseek.New(deepseek.WithBaseURL(s.URL), deepseek.WithTransport(s.Transport()), ...)
+//		client, err := deepseek.New(deepseek.WithBaseURL(s.URL),
+//			deepseek.WithTransport(s.Transport()), ...)
 //		...
 //	})
 //

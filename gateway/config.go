@@ -105,8 +105,8 @@ type TLS struct{ Cert, Key string }
 // RateLimit starts at most PerSecond requests a second after a Burst. The zero
 // value is no limit.
 type RateLimit struct {
-	PerSecond float64
-	Burst     int // default 1
+	PerSecond float64 // 0: no limit
+	Burst     int     // at once; default 1
 }
 
 // Retry is as in package deepseek, or "off".
@@ -244,8 +244,8 @@ type refusedConfig struct {
 
 func (e *refusedConfig) Unwrap() []error { return e.config.doc.errs }
 
-// FilesOf are the files of a configuration that [ReadConfig] has refused, if one of
-// which changes it is worth reading again.
+// FilesOf returns the files of a configuration that [ReadConfig] refused: when one
+// changes, try it again.
 func FilesOf(err error) []string {
 	if e, ok := errors.AsType[*refusedConfig](err); ok {
 		return e.config.Files()

@@ -10,18 +10,18 @@ import (
 )
 
 // Endpoint is a host that serves DeepSeek's models, with accounts of its own.
-// The fields are as in [deepseek.Endpoint].
+// [deepseek.Endpoint] says more of the fields.
 type Endpoint struct {
-	Name     string // default: the host of BaseURL
-	BaseURL  string
-	Accounts []Account
-	Priority int
-	Weight   int
-	Models   map[string]string
-	Dialect  deepseek.Dialect
-	Auth     deepseek.Auth
-	Paths    []string
-	Drop     []string
+	Name     string            // default: the host of BaseURL
+	BaseURL  string            // what comes before /chat/completions; default: DeepSeek's
+	Accounts []Account         // at least one
+	Priority int               // the lowest number is tried first; default 0
+	Weight   int               // share of the calls among equals; default 1
+	Models   map[string]string // its own names by those that clients use; default: the same
+	Dialect  deepseek.Dialect  // what it understands; default: by the host
+	Auth     deepseek.Auth     // the header for its keys; default: bearer
+	Paths    []string          // what it serves beside /chat/completions; default: none
+	Drop     []string          // members of requests to leave out; default: by the host
 }
 
 // setDefaults gives names to what has none. A host's one account is called as

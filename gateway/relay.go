@@ -29,9 +29,9 @@ type KeepAlive struct {
 	// comment, ": keep-alive", and so on. Default 10 s; negative: never.
 	Every time.Duration
 	// WholeAfter is how long a client waits for an answer that is no stream before
-	// it is sent a blank line, and another one each Every. Most clients take an
-	// error for one by its status only, so this is later than for streams. Default
-	// 45 s; negative: never.
+	// it is sent a blank line, and another one each Every (each minute, if that is
+	// negative). Most clients take an error for one by its status only, so this is
+	// later than for streams. Default 45 s; negative: never.
 	WholeAfter time.Duration
 }
 

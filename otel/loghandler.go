@@ -8,8 +8,8 @@ import (
 )
 
 // NewLogHandler returns a handler that puts trace_id and span_id into what is
-// logged in the course of a span. Under the logger of [deepseek.WithLogger] that
-// is all that is logged of a call.
+// logged in the course of a span. Under the logger of [deepseek.WithLogger], all lines
+// about a call get them.
 func NewLogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
 
 type logHandler struct{ slog.Handler }

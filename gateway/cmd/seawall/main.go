@@ -4,6 +4,7 @@
 //	seawall serve seawall.yaml   serve, as the file says
 //	seawall check seawall.yaml   tell what is wrong with the file
 //	seawall key new              make a client's key
+//	seawall version              tell the version
 //	seawall --demo               serve a fake DeepSeek, to try it
 //
 // The gateway's README describes the file.
