@@ -136,7 +136,7 @@ func (f *flight) start(next http.RoundTripper, c *call, req *http.Request, body 
 // its passengers.
 type flightPanic struct{ value any }
 
-func (e *flightPanic) Error() string { return "deepseek: a transport panicked" }
+func (e *flightPanic) Error() string { return errPanicked.Error() }
 
 var errNoReturn = errors.New("deepseek: a transport ended its goroutine")
 
@@ -319,6 +319,9 @@ func isEventEnd(b []byte) bool {
 // answer waits for the response and makes the passenger's own of it.
 func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 	f, c := p.flight, p.c
+	if c.cacheUse = cacheMiss; !p.first { // unless it is found
+		c.cacheUse = cacheShared
+	}
 	select {
 	case <-f.head:
 	default:
@@ -326,17 +329,16 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 		case <-f.head:
 		case <-c.Done():
 			p.leave()
+			if !p.first {
+				f.cache.shared.Add(1)
+			}
 			return nil, p.interrupted(gaveUp(c))
 		}
 	}
-	switch {
-	case f.kept != nil:
+	if f.kept != nil {
 		c.cacheUse = cacheHit
 		f.cache.hits.Add(1)
-	case p.first:
-		c.cacheUse = cacheMiss
-	default:
-		c.cacheUse = cacheShared
+	} else if !p.first {
 		f.cache.shared.Add(1)
 	}
 	resp := new(http.Response)

@@ -64,10 +64,13 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	place := c.began(cancel)
 	w.attempt = c.watch.attemptContext(ctx, c, req.URL.Host, place)
 
-	handedUp := false
+	handedUp, returned := false, false
 	defer func() { // also when next panics
 		if !handedUp {
 			w.over()
+		}
+		if !returned {
+			c.ended(w.attempt, place, nil, errPanicked, clock().sub(w.start))
 		}
 	}()
 	own := req.WithContext(w.attempt)
@@ -80,6 +83,7 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	}
 	c.fresh = own
 	resp, err = c.pass(next, own)
+	returned = true
 	if err != nil {
 		err = w.cause(err)
 	} else {
@@ -92,6 +96,8 @@ func (g *guard) do(next http.RoundTripper, c *call, req *http.Request) (resp *ht
 	}
 	return resp, nil
 }
+
+var errPanicked = errors.New("deepseek: a transport panicked")
 
 // over ends the attempt: no clock and no goroutine is left of it.
 func (w *watched) over() {

@@ -232,3 +232,79 @@ func TestLogsTellNoServerMessage(t *testing.T) {
 		}))
 	})
 }
+
+// An attempt that ends in a panic has ended, for observers as well.
+func TestObserversAreToldOfAPanic(t *testing.T) {
+	var attempts []AttemptEvent
+	var ends []CallEndEvent
+	tr := transportOver(t, roundTripper(func(*http.Request) (*http.Response, error) { panic("of the base") }), WithObserver(Observer{
+		Attempt: func(e AttemptEvent) { attempts = append(attempts, e) },
+		CallEnd: func(e CallEndEvent) { ends = append(ends, e) },
+	}))
+	require.PanicsWithValue(t, "of the base", func() { _, _ = send(t.Context(), tr) })
+	require.Len(t, attempts, 1)
+	require.ErrorIs(t, attempts[0].Err, errPanicked)
+	require.Error(t, attempts[0].Context.Err())
+	require.Len(t, ends, 1)
+	require.Len(t, ends[0].Attempts, 1)
+}
+
+// A wait for room is told of however it ends.
+func TestObserversAreToldOfWaitsThatWereGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var waits []time.Duration
+		tr := transportOver(t, never, WithMaxConcurrency(1), WithQueue(Queue{MaxWait: time.Minute}),
+			WithObserver(Observer{Wait: func(e WaitEvent) {
+				mu.Lock()
+				defer mu.Unlock()
+				require.Equal(t, "room", e.Reason)
+				waits = append(waits, e.Wait)
+			}}))
+		ctx, leave := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = send(ctx, tr) })
+		synctest.Wait()
+		impatient, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err := send(impatient, tr)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = send(t.Context(), tr)
+		require.ErrorIs(t, err, ErrQueueFull)
+		require.Equal(t, []time.Duration{30 * time.Second, time.Minute}, waits)
+		leave()
+		wg.Wait()
+	})
+}
+
+// What the cache was for a call is told also if it did not wait for the answer.
+func TestObserversAreToldWhatTheCacheWasForCallsThatLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		uses := map[CacheUse]int{}
+		tr := transportOver(t, never, WithCache(Cache{}), WithObserver(Observer{CallEnd: func(e CallEndEvent) {
+			mu.Lock()
+			defer mu.Unlock()
+			uses[e.Cache]++
+		}}))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				_, err := tr.RoundTrip(chatRequest(ctx, false))
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+		}
+		wg.Wait()
+		require.Equal(t, map[CacheUse]int{CacheMiss: 1, CacheShared: 2}, uses)
+		require.EqualValues(t, 1, tr.Stats().Cache.Misses)
+		require.EqualValues(t, 2, tr.Stats().Cache.Shared)
+	})
+}
+
+// never answers.
+var never = roundTripper(func(req *http.Request) (*http.Response, error) {
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+})

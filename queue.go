@@ -187,6 +187,11 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		leave()
 		return refuse(0, guess, "the call's deadline would pass before its turn, in about "+seconds(guess))
 	}
+	over := func(err error) (time.Duration, error) {
+		waited := time.Since(start)
+		c.watch.wait(c, "room", waited)
+		return waited, err
+	}
 	end := start.Add(policy.MaxWait - before)
 	timer := time.NewTimer(full.nextLook(start, end).Sub(start))
 	defer timer.Stop()
@@ -196,15 +201,13 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 			by := w.leave(full)
 			if ctx.Err() != nil { // both at once: do not send for nobody
 				by.pass(false)
-				return time.Since(start), gaveUp(ctx)
+				return over(gaveUp(ctx))
 			}
 			c.baton = by
-			waited := time.Since(start)
-			c.watch.wait(c, "room", waited)
-			return waited, nil
+			return over(nil)
 		case <-ctx.Done():
 			leave()
-			return time.Since(start), gaveUp(ctx)
+			return over(gaveUp(ctx))
 		case <-w.news:
 			full.inherit(w.inherited())
 			now := time.Now()
@@ -214,7 +217,8 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 			now := time.Now()
 			if !now.Before(end) {
 				leave()
-				return refuse(now.Sub(start), 0, "waited too long")
+				waited, _ := over(nil)
+				return refuse(waited, 0, "waited too long")
 			}
 			full.lookAgain(now) // what we were told to wait for has come
 			timer.Reset(full.nextLook(now, end).Sub(now))
