@@ -78,16 +78,32 @@ func (s *Spend) add(t Spend) {
 	s.OutputTokens += t.OutputTokens
 }
 
-// ledger is a running sum. The zero value is ready; safe for concurrent use.
+// ledger is a running sum in one currency. The zero value is ready; safe for
+// concurrent use.
 type ledger struct {
-	mu  sync.Mutex
-	sum Spend // guarded by mu
+	mu       sync.Mutex
+	sum      Spend  // guarded by mu
+	currency string // empty: that of the first; guarded by mu
 }
 
-func (l *ledger) add(s Spend) {
+// add leaves out what is in another currency: of a call that began before that was
+// changed.
+func (l *ledger) add(s Spend, currency string) {
 	l.mu.Lock()
-	l.sum.add(s)
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.currency == "" {
+		l.currency = currency
+	}
+	if l.currency == currency {
+		l.sum.add(s)
+	}
+}
+
+// anew begins anew in another currency.
+func (l *ledger) anew(currency string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sum, l.currency = Spend{}, currency
 }
 
 func (l *ledger) spend() Spend {
@@ -200,9 +216,9 @@ func (b *bill) finish(c *call, v verdict) {
 	if u.estimated {
 		s.Estimated = s.Amount
 	}
-	b.meter.total.add(s)
+	b.meter.total.add(s, b.meter.tariff.currency)
 	if b.slot != nil {
-		b.slot.ledger.add(s)
+		b.slot.ledger.add(s, b.meter.tariff.currency)
 	}
 	c.charge(Cost{Amount: s.Amount, Currency: b.meter.tariff.currency, Saved: s.Saved, Estimated: u.estimated, Unpriced: !known})
 	if c.watch.wantCharges() {

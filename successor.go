@@ -77,6 +77,21 @@ func (t *Transport) inherit(old *Transport) {
 	}
 	if t.meter.Currency() == old.meter.Currency() {
 		t.meter.total = old.meter.total
+		return
+	}
+	for _, e := range t.endpoints {
+		e.pool.countAnew(t.meter.Currency())
+	}
+}
+
+// countAnew has what the accounts spend counted anew, in another currency.
+func (p *Pool) countAnew(currency string) {
+	for _, a := range *p.accounts.Load() {
+		a.mu.Lock()
+		for _, s := range a.slots {
+			s.ledger.anew(currency)
+		}
+		a.mu.Unlock()
 	}
 }
 

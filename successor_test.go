@@ -119,6 +119,17 @@ func TestSuccessorKnowsWhatWasLearned(t *testing.T) {
 		for _, r := range h.srv.Requests()[seen:] {
 			assert.Equal(t, "sk-a-2", r.Key)
 		}
+		// In another currency all amounts begin anew, also those of accounts that stay.
+		h.succeed(accountsOf("sk-a-2"), deepseek.WithPrices(deepseek.PricesCNY()))
+		inYuan := h.Stats()
+		assert.Equal(t, "CNY", inYuan.Currency)
+		assert.Zero(t, inYuan.Spend)
+		assert.Zero(t, inYuan.Accounts[0].Spend)
+		h.chat()
+		inYuan = h.Stats()
+		assert.Positive(t, inYuan.Spend.Amount)
+		assert.Equal(t, inYuan.Spend, inYuan.Accounts[0].Spend)
+
 		// One that has changed begins anew.
 		h.succeed(deepseek.WithAccounts(deepseek.Account{Name: "a", Keys: []string{"sk-a-2"}, MaxConcurrency: 7}))
 		h.chat()
