@@ -277,7 +277,8 @@ func WithCacheStore(s Store) Option {
 // WithTransport sets the transport that sends requests. Default: an
 // *http.Transport with HTTP/2, 10 s to connect, 10 s for TLS, no limit on the
 // wait for headers (the server may queue a request for 10 minutes), and the
-// proxy that the environment names.
+// proxy that the environment names: that of [NewBaseTransport], which may be changed
+// and given here.
 func WithTransport(rt http.RoundTripper) Option {
 	return optionFunc(func(c *config) error {
 		if rt == nil {

@@ -224,6 +224,14 @@ func (t *Transport) below(e *endpoint, between ...Middleware) (layers []Middlewa
 	return append(layers, layer(t.meter.do), NewGuard(t.options.timeouts, t.options.keepComments), layer(signing))
 }
 
+// NewBaseTransport returns a new transport as requests are sent with by default, to be
+// changed and given to [WithTransport]: with a certificate authority of one's own, say,
+// or a ResponseHeaderTimeout. It has HTTP/2 with a ping after 30 s of silence, 10 s to
+// connect and 10 s for TLS, no limit on the wait for headers, as many as 512 idle
+// connections to a host, for 90 s, the proxy that the environment names, and no
+// compression.
+func NewBaseTransport() *http.Transport { return newBase(0) }
+
 // newBase returns what requests are sent with unless the caller says otherwise.
 func newBase(concurrency int) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}

@@ -31,6 +31,19 @@ func TestHTTPClientHasNoTimeout(t *testing.T) {
 	require.GreaterOrEqual(t, newBase(3000).MaxIdleConnsPerHost, 3000, "enough for all that may be in flight")
 }
 
+// A base of one's own, such as one with a certificate authority, is no worse than the
+// default.
+func TestBaseTransportCanBeChanged(t *testing.T) {
+	base := NewBaseTransport()
+	base.ResponseHeaderTimeout = time.Minute
+	require.True(t, base.ForceAttemptHTTP2)
+	require.Equal(t, 512, base.MaxIdleConnsPerHost)
+	require.NotSame(t, base, NewBaseTransport())
+	client, err := NewHTTPClient(WithAPIKeys(secretKey), WithTransport(base))
+	require.NoError(t, err)
+	require.Same(t, base, client.Transport.(*Transport).base)
+}
+
 // idleBase counts how often its idle connections are closed.
 type idleBase struct {
 	http.RoundTripper
