@@ -480,13 +480,12 @@ func (k *circuit) part(at moment) int64 {
 	return int64(at) / max(int64(k.breaker.policy.Window)/windowSlots, 1)
 }
 
-// takeBack makes a failure of the success that a stream was taken for, if that
-// counts still.
+// takeBack has the success not count any more that a stream was taken for, if it
+// does still.
 func (k *circuit) takeBack(judged moment) {
 	part := k.part(judged)
 	if s := &k.slots[uint64(part)%windowSlots]; s.part == part && s.ok > 0 {
 		s.ok--
-		s.failed++
 	}
 }
 

@@ -268,7 +268,7 @@ func TestBreakerCancelledCallsCountForNothing(t *testing.T) {
 	})
 }
 
-// A stream that breaks long after its first data is a sample of its own.
+// A stream that breaks long after its first data is a failure, and was no success.
 func TestBreakerLateStreamFailureCounts(t *testing.T) {
 	streams := roundTripper(func(req *http.Request) (*http.Response, error) {
 		r, w := io.Pipe()
@@ -276,14 +276,15 @@ func TestBreakerLateStreamFailureCounts(t *testing.T) {
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: r, Request: req}, nil
 	})
 	rt, k := newTestBreaker(t, Breaker{MinRequests: 10, FailureRatio: 0.5}, streams)
-	for range 5 {
+	for range 10 {
+		require.NotEqual(t, BreakerOpen, k.state)
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/", nil)
 		resp, err := rt.RoundTrip(req)
 		require.NoError(t, err)
 		_, err = io.ReadAll(resp.Body)
 		require.Error(t, err)
 	}
-	require.Equal(t, BreakerOpen, k.state, "5 beginnings and 5 breaks")
+	require.Equal(t, BreakerOpen, k.state, "10 breaks")
 }
 
 // The break of a stream counts when it comes, however long ago the call was let

@@ -187,7 +187,7 @@ func limitTests() (tests []test) {
 			}
 		}},
 		test{name: "waiting is cancellable, and its place is free again", opts: []deepseek.Option{one, deepseek.WithQueue(deepseek.Queue{MaxLength: 1})}, do: func(x *bench) {
-			done := x.occupy(1)
+			done := x.occupy()
 			for range 3 {
 				ctx, cancel := context.WithCancel(bg)
 				time.AfterFunc(time.Second, cancel)
@@ -203,7 +203,7 @@ func limitTests() (tests []test) {
 			x.whole(x.chat())
 		}},
 		test{name: "a full room refuses", opts: []deepseek.Option{one, deepseek.WithQueue(deepseek.Queue{MaxLength: 2})}, do: func(x *bench) {
-			done := x.occupy(1)
+			done := x.occupy()
 			var wg sync.WaitGroup
 			for range 2 {
 				wg.Go(func() { x.whole(x.chat()) })
@@ -226,7 +226,7 @@ func limitTests() (tests []test) {
 			x.requests(3)
 		}},
 		test{name: "waiting has an end", opts: []deepseek.Option{one, deepseek.WithQueue(deepseek.Queue{MaxWait: 7 * time.Second})}, do: func(x *bench) {
-			done := x.occupy(1)
+			done := x.occupy()
 			start := time.Now()
 			_, err := x.chat()
 			x.is(err, deepseek.ErrQueueFull)
@@ -302,7 +302,7 @@ func limitTests() (tests []test) {
 			x.untouched()
 		}},
 		test{name: "a cancel storm in the waiting room", opts: []deepseek.Option{one}, do: func(x *bench) {
-			done := x.occupy(1)
+			done := x.occupy()
 			x.crowd(100, func(i int) {
 				ctx, cancel := context.WithTimeout(bg, time.Duration(i+1)*time.Millisecond)
 				defer cancel()

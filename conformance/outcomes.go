@@ -254,7 +254,7 @@ func (r row) once(m mode) test {
 			x.requests(1)
 			assert.Zero(x, took, "virtual time")
 		default:
-			r.erred(x, m, res, err)
+			r.erred(x, res, err)
 		}
 		if r.base == nil && r.wait[0] > 0 {
 			assert.GreaterOrEqual(x, took, r.wait[0])
@@ -290,7 +290,7 @@ func (r row) placed(x *bench) {
 }
 
 // erred demands the error, its kind, and what had arrived before it.
-func (r row) erred(x *bench, m mode, res Result, err error) {
+func (r row) erred(x *bench, res Result, err error) {
 	x.Helper()
 	require.Error(x, err)
 	assert.NotErrorIs(x, err, context.Canceled)

@@ -236,7 +236,7 @@ func poolTests() []test {
 			x.srv.SetLimit("solo", deepseek.ModelFlash, 1)
 			x.srv.Enqueue(deepseektest.RateLimited(1))
 			x.whole(x.chat())
-			done := x.occupy(1)
+			done := x.occupy()
 			var wg sync.WaitGroup
 			wg.Go(func() { x.whole(x.chat()) })
 			time.Sleep(time.Second)

@@ -333,7 +333,7 @@ func refusals() (tests []test) {
 			return func() { x.breaker(deepseek.BreakerOpen) }
 		}, deepseek.ErrCircuitOpen, 503, "probe"},
 		{"queue full", full, func(x *bench) func() {
-			return x.occupy(1)
+			return x.occupy()
 		}, deepseek.ErrQueueFull, 429, "in flight"},
 		{"no money", nil, func(x *bench) func() {
 			for _, a := range x.accounts {
@@ -402,22 +402,16 @@ func refusals() (tests []test) {
 	return tests
 }
 
-// occupy starts n streams that stay open until the function it returns is called.
-func (x *bench) occupy(n int) (done func()) {
+// occupy starts a stream that stays open until the function it returns is called.
+func (x *bench) occupy() (done func()) {
 	x.Helper()
 	ctx, cancel := context.WithCancel(bg)
-	var open []Stream
-	for range n {
-		x.srv.Enqueue(deepseektest.StallAfter(3))
-		s, _, err := x.open(ctx, Prompt{Text: "occupy"})
-		require.NoError(x, err)
-		open = append(open, s)
-	}
+	x.srv.Enqueue(deepseektest.StallAfter(3))
+	s, _, err := x.open(ctx, Prompt{Text: "occupy"})
+	require.NoError(x, err)
 	return func() {
 		cancel()
-		for _, s := range open {
-			_ = s.Close()
-		}
+		_ = s.Close()
 	}
 }
 
@@ -492,7 +486,7 @@ func rawTests() (tests []test) {
 	})
 	raw("the body is closed when nothing is sent", func(x *bench) {
 		b := &closer{Reader: strings.NewReader(body)}
-		done := x.occupy(1)
+		done := x.occupy()
 		req := post(x, "/chat/completions", b)
 		req.ContentLength = int64(len(body))
 		resp, err := x.door.Do(req)
