@@ -188,11 +188,11 @@ func TestBrokenPartIsOver(t *testing.T) {
 		base := scripted(streamReply(opening, errReset), streamReply(chunkWorld, chunkStop, eventDone))
 		var tr *Transport
 		free := 0
-		call := resumeCall{opts: []Option{WithMaxConcurrency(1), WithBreaker(Breaker{MinRequests: 2, FailureRatio: 0.5}), WithObserver(Observer{
+		call := resumeCall{opts: []Option{WithMaxConcurrency(1), WithBreaker(Breaker{MinRequests: 1, FailureRatio: 1}), WithObserver(Observer{
 			Wait: func(WaitEvent) {
 				require.Zero(t, tr.limit.inFlight.Load())
 				require.Zero(t, tr.Stats().Accounts[0].Models[0].InFlight)
-				require.Equal(t, BreakerOpen, tr.Stats().Breakers[0].State, "one answer and one break: half of two")
+				require.Equal(t, BreakerOpen, tr.Stats().Breakers[0].State, "one break, and no answer")
 				free++
 			},
 		})}}
