@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -135,4 +136,36 @@ func TestAnthropicModelNames(t *testing.T) {
 			require.Len(t, rec.Messages, 4)
 		}
 	})
+}
+
+// A fault between two events leaves no trace in those that follow.
+func TestFaultsBetweenEventsOfTheOtherFormats(t *testing.T) {
+	answer := Give(Answer{Reasoning: "12341234", Content: "abcdefgh", ToolCalls: []ToolCall{{ID: "c1", Name: "look", Arguments: `{"a":1}`}}})
+	for path, body := range map[string]object{
+		"/responses":             {"model": "deepseek-flash", "stream": true, "input": "x"},
+		"/anthropic/v1/messages": {"model": "deepseek-flash", "stream": true, "max_tokens": 100, "messages": []object{{"role": "user", "content": "x"}}},
+	} {
+		bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+			s.Enqueue(answer)
+			r := post(t, s, c, path, body)
+			names, data := events(t, r.body)
+			for n := range 9 {
+				s.Enqueue(answer.And(PauseAfter(n, time.Minute)))
+				r := post(t, s, c, path, body)
+				require.Equal(t, time.Minute, r.took)
+				paused, pausedData := events(t, r.body)
+				require.Equal(t, names, paused, "%s after %d", path, n)
+				for i := range pausedData {
+					require.Equal(t, data[i]["sequence_number"], pausedData[i]["sequence_number"])
+					require.Equal(t, data[i]["index"], pausedData[i]["index"])
+					require.Equal(t, data[i]["delta"], pausedData[i]["delta"])
+				}
+			}
+			s.Enqueue(answer.And(ErrorInStream(3, "broken")))
+			_, data = events(t, post(t, s, c, path, body).body)
+			if path == "/responses" {
+				require.EqualValues(t, len(data)-1, data[len(data)-1]["sequence_number"])
+			}
+		})
+	}
 }

@@ -205,7 +205,7 @@ func (x *exchange) playStream(p *plan, pace Pace) {
 			return
 		}
 		piece := &t.pieces[i]
-		if f.kind != faultNone && f.after == i && !first && !x.fault(f, enc, enc.piece(nil, piece)) {
+		if f.kind != faultNone && f.after == i && !first && !x.fault(f, enc, func() []byte { return enc.piece(nil, piece) }) {
 			return
 		}
 		x.usage.Completion++
@@ -217,7 +217,7 @@ func (x *exchange) playStream(p *plan, pace Pace) {
 		}
 	}
 	if f.kind != faultNone && f.after == len(t.pieces) && !first &&
-		!x.fault(f, enc, enc.finish(nil, t.reason, &x.usage, p.usage)) {
+		!x.fault(f, enc, func() []byte { return enc.finish(nil, t.reason, &x.usage, p.usage) }) {
 		return
 	}
 	x.remember(part, t)
@@ -303,13 +303,16 @@ func ascii(s string) bool {
 	return true
 }
 
-// fault breaks the stream; event is the one that would have come next. It
-// reports whether the answer goes on.
-func (x *exchange) fault(f fault, enc encoder, event []byte) bool {
+// fault breaks the stream; next encodes the event that would have come next, and
+// is called only if a part of it is sent: encoders know what they have written.
+// It reports whether the answer goes on.
+func (x *exchange) fault(f fault, enc encoder, next func() []byte) bool {
 	switch f.at {
 	case atEvent:
+		event := next()
 		x.write(event[:len(event)/2])
 	case atRune:
+		event := next()
 		n := bytes.IndexFunc(event, func(r rune) bool { return r >= 0x80 })
 		if n < 0 {
 			n = len(event)/2 - 1
