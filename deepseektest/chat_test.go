@@ -115,6 +115,20 @@ func TestMaxTokensAndStop(t *testing.T) {
 	})
 }
 
+// The documented use of a prefix: it opens a block that stop closes.
+func TestStopIsNotLookedForInThePrefix(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		body := chatRequest(object{"stop": "```"})
+		body["messages"] = append(body["messages"].([]object), object{"role": "assistant", "content": "```python\n", "prefix": true})
+		s.Enqueue(Say("```python\ndef f(): pass\n```\nThat is all."))
+		for range 2 { // as it was scripted, and as it is remembered
+			a := parseWhole(t, post(t, s, c, "/beta/chat/completions", body).body)
+			require.Equal(t, "def f(): pass\n", a.content)
+			require.Equal(t, "stop", a.finish)
+		}
+	})
+}
+
 func TestToolCalls(t *testing.T) {
 	tools := object{
 		"tools":    []object{{"type": "function", "function": object{"name": "look", "parameters": object{}}}},

@@ -66,13 +66,13 @@ func (x *exchange) generate(p *plan, pace Pace) *turn {
 	if !a.thinking {
 		out.Reasoning = ""
 	}
-	for _, stop := range a.stop {
+	if a.prefix != nil {
+		out.continueFrom(a.prefix)
+	}
+	for _, stop := range a.stop { // in what is written now, not in the prefix
 		if i := strings.Index(out.Content, stop); i >= 0 && stop != "" {
 			out.Content = out.Content[:i]
 		}
-	}
-	if a.prefix != nil {
-		out.continueFrom(a.prefix)
 	}
 	if a.echo {
 		out.Content = a.messages[0].Content + out.Content
