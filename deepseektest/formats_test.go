@@ -119,6 +119,22 @@ func TestAnthropic(t *testing.T) {
 	})
 }
 
+func TestSplitDataOfTheOtherFormats(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		for path, body := range map[string]object{
+			"/responses":             {"model": "deepseek-flash", "stream": true, "input": "x"},
+			"/anthropic/v1/messages": {"model": "deepseek-flash", "stream": true, "max_tokens": 100, "messages": []object{{"role": "user", "content": "x"}}},
+		} {
+			s.Enqueue(Say("hi"), Say("hi").And(Framed(Framing{SplitData: true})))
+			names, _ := events(t, post(t, s, c, path, body).body)
+			r := post(t, s, c, path, body)
+			require.Contains(t, string(r.body), ",\ndata: ")
+			split, _ := events(t, []byte(strings.ReplaceAll(string(r.body), ",\ndata: ", ",")))
+			require.Equal(t, names, split)
+		}
+	})
+}
+
 func TestAnthropicModelNames(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
 		for i, name := range []string{"claude-opus-5", "claude-haiku-5", "anything", "deepseek-v4-pro"} {

@@ -121,7 +121,8 @@ type Framing struct {
 	Fragment int
 	// BOM starts the stream with a byte order mark.
 	BOM bool
-	// SplitData spreads the data of each event over two lines.
+	// SplitData spreads the data of each event over two lines, if it is an
+	// object of two members or more.
 	SplitData bool
 }
 

@@ -474,10 +474,16 @@ func (f Framing) apply(b []byte, first bool) []byte {
 					b = append(out, rest...)
 					break
 				}
-				comma := i + max(bytes.IndexByte(rest[i:], ','), 0) + 1
-				out = append(out, rest[:comma]...)
+				line, _, _ := bytes.Cut(rest[i:], []byte("\n"))
+				comma := bytes.IndexByte(line, ',')
+				if comma < 0 { // one member only, as in message_stop
+					out = append(out, rest[:i+len(line)]...)
+					rest = rest[i+len(line):]
+					continue
+				}
+				out = append(out, rest[:i+comma+1]...)
 				out = append(out, "\ndata: "...)
-				rest = rest[comma:]
+				rest = rest[i+comma+1:]
 			}
 		}
 	}
