@@ -47,7 +47,7 @@ const (
 // unmarshal decodes a body and words failures as the real server does. The name
 // is the path of the value inside the body, empty for the body itself.
 func unmarshal(body, part []byte, name string, v any) *apiError {
-	err := json.Unmarshal(part, v)
+	err := json.Unmarshal(exact(part, reflect.TypeOf(v)), v)
 	if err == nil {
 		return nil
 	}
@@ -65,6 +65,89 @@ func unmarshal(body, part []byte, name string, v any) *apiError {
 		return badType(body, dig(part, path), joinPath(name, path), expected(typ.Type, path))
 	}
 	return errDecode("Failed to deserialize the JSON body into the target type: %s", err)
+}
+
+// exact returns a body in which no name fits a field of t but for its case.
+// encoding/json would take it for the field; the real server knows no such name.
+func exact(part []byte, t reflect.Type) []byte {
+	if plainNames(part) {
+		return part
+	}
+	part = bytes.Clone(part)
+	blankNames(part, t)
+	return part
+}
+
+// plainNames reports whether all names in a body are made of what the names of
+// fields are made of. Nearly always they are. Some text inside a string may look
+// like a name that is not.
+func plainNames(part []byte) bool {
+	for {
+		head, rest, found := bytes.Cut(part, []byte{':'})
+		if !found {
+			return true
+		}
+		part = rest
+		if head = bytes.TrimRight(head, " \t\r\n"); !bytes.HasSuffix(head, []byte{'"'}) {
+			continue // a colon inside of a string
+		}
+		head = bytes.TrimRight(head[:len(head)-1], "abcdefghijklmnopqrstuvwxyz_")
+		if !bytes.HasSuffix(head, []byte{'"'}) {
+			return false
+		}
+	}
+}
+
+// blankNames overwrites the names of members that t has no field for with spaces,
+// so that everything else stays in its place. Of a part that is no JSON it does
+// what comes before the fault.
+func blankNames(part []byte, t reflect.Type) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	dec := json.NewDecoder(bytes.NewReader(part))
+	open, err := dec.Token()
+	var value json.RawMessage
+	switch {
+	case err != nil:
+	case open == json.Delim('{') && t.Kind() == reflect.Struct:
+		for dec.More() {
+			from := dec.InputOffset()
+			name, err := dec.Token()
+			to := dec.InputOffset()
+			if err != nil || dec.Decode(&value) != nil {
+				return
+			}
+			if field := fieldNamed(t, name); field != nil {
+				end := dec.InputOffset()
+				blankNames(part[end-int64(len(value)):end], field)
+				continue
+			}
+			from += int64(bytes.IndexByte(part[from:to], '"')) + 1
+			for i := from; i < to-1; i++ {
+				part[i] = ' '
+			}
+		}
+	case open == json.Delim('[') && t.Kind() == reflect.Slice:
+		for dec.More() {
+			if dec.Decode(&value) != nil {
+				return
+			}
+			end := dec.InputOffset()
+			blankNames(part[end-int64(len(value)):end], t.Elem())
+		}
+	}
+}
+
+// fieldNamed returns the type of the field of a struct with this name in JSON, nil
+// if there is none.
+func fieldNamed(t reflect.Type, name json.Token) reflect.Type {
+	for i := range t.NumField() {
+		if f := t.Field(i); f.Tag.Get("json") == name {
+			return f.Type
+		}
+	}
+	return nil
 }
 
 // badType words a value of the wrong type.

@@ -113,3 +113,39 @@ func TestContextOverflow(t *testing.T) {
 		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest(object{"max_tokens": 10})).StatusCode)
 	}, WithModels(small...))
 }
+
+// A client whose JSON has Go's names is refused here as well as in production.
+func TestNamesMatchExactly(t *testing.T) {
+	const messages = `"messages":[{"role":"user","content":"x"}]`
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		for _, test := range []struct{ path, body, want string }{
+			{"/chat/completions", `{"Model":"deepseek-flash",` + messages + `}`, "missing field `model`"},
+			{"/chat/completions", `{"model":"deepseek-flash","MESSAGES":[]}`, "missing field `messages`"},
+			{"/chat/completions", `{ "model" : "deepseek-flash" , "messages" : [ {"role":"user","content":"x"} , {"Role":"user","content":"x"} ] }`, "messages[1]: missing field `role` at line 1 column 107"},
+			{"/chat/completions", `{"model":"deepseek-flash","messages":[{"role":"user","\u0043ontent":"x"}]}`, "messages[0]: missing field `content`"},
+			{"/chat/completions", `{"model":"deepseek-flash","messages":[{"role":"user","content":[{"Type":"text","Text":"x"}]}]}`, "messages[0][0].type: unknown variant ``"},
+			{"/chat/completions", `{"model":"deepseek-flash","tools":[{"type":"function","Function":{"name":"f"}}],` + messages + `}`, "tools[0]: missing field `function`"},
+			{"/chat/completions", `{"model":"deepseek-flash","tools":[{"type":"function","function":{"Name":"f"}}],` + messages + `}`, "Invalid 'tools[0].function.name'"},
+			{"/chat/completions", `{"model":"deepseek-flash","thinking":{"Type":"disabled"},` + messages + `}`, "thinking: missing field `type`"},
+			{"/chat/completions", `{"Temperature":"x","model":"deepseek-flash","temperature":"warm",` + messages + `}`, "temperature: invalid type: string \"warm\""},
+			{"/chat/completions", `{"Model":"deepseek-flash",` + messages, "Failed to parse the request body as JSON: unexpected end of JSON input at line 1 column 68"},
+			{"/beta/completions", `{"model":"deepseek-flash","Prompt":"x"}`, "missing field `prompt`"},
+			{"/responses", `{"model":"deepseek-flash","Input":"x"}`, "missing field `input`"},
+			{"/anthropic/v1/messages", `{"model":"deepseek-flash","Max_Tokens":9,` + messages + `}`, "missing field `max_tokens`"},
+		} {
+			r := post(t, s, c, test.path, test.body)
+			require.Equal(t, 400, r.StatusCode, "%s: %s", test.body, r.body)
+			require.Contains(t, r.errorText(t), test.want, test.body)
+		}
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", `{"\u006dodel":"deepseek-flash","model_":1,"Stream":true,`+messages+`}`).StatusCode)
+		list := s.Requests()
+		require.False(t, list[len(list)-1].Stream)
+
+		// What is not DeepSeek's to name keeps its names.
+		r := post(t, s, c, "/anthropic/v1/messages", `{"Max":1,"model":"deepseek-flash","max_tokens":9,"messages":[{"role":"assistant","content":[{"Name":"no","type":"tool_use","id":"1","name":"look","input":{"Type":"X","cityName":"Y"}}]}]}`)
+		require.Equal(t, 200, r.StatusCode, "%s", r.body)
+		list = s.Requests()
+		require.Equal(t, []ToolCall{{ID: "1", Name: "look", Arguments: `{"Type":"X","cityName":"Y"}`}}, list[len(list)-1].Messages[0].ToolCalls)
+		require.Contains(t, string(list[len(list)-1].Body), `{"Max":1,`)
+	})
+}
