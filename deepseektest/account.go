@@ -228,10 +228,8 @@ func (acc *account) limit(m *Model) int {
 }
 
 // admit takes a slot for a request and returns how many are taken, or says why
-// not. Without force it obeys the balance and the limits.
+// not. Without force it obeys the balance and the limits. mu is held.
 func (s *Server) admit(acc *account, m *Model, user string, force bool) (int, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	g := acc.gauge(m.ID)
 	if !force {
 		if acc.balance <= 0 {

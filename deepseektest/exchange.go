@@ -93,53 +93,44 @@ func (x *exchange) serve() {
 
 // answer serves a request that asks the model for something.
 func (x *exchange) answer() {
-	s, a := x.s, x.ask
-	p, queued := s.takeEarly()
-	if !queued {
-		p = s.decide(x.rec, true)
-	}
-	if p != nil && p.early() {
-		if a.model != nil {
-			x.admit(true)
+	p, err := x.s.take(x)
+	if p == nil && err == nil {
+		p = x.s.decide(x.rec, true)
+		if p == nil {
+			p = new(plan)
 		}
-		if x.wait(p.delay) {
-			x.early(p)
-		}
-		return
+		err = x.admit(p)
 	}
-	if a.err != nil {
-		x.fail(a.err)
-		return
-	}
-	if err := x.admit(false); err != nil {
+	switch {
+	case err != nil:
 		x.fail(err)
-		return
+	case x.wait(p.delay) && !x.early(p):
+		x.play(p)
 	}
-	if queued {
-		p = s.take()
-	}
-	if p == nil {
-		p = new(plan)
-	}
-	if !x.wait(p.delay) {
-		return
-	}
-	if p.early() { // another request took the reply that was first
-		x.early(p)
-		return
-	}
-	x.play(p)
 }
 
-func (x *exchange) admit(force bool) *apiError {
+// admit takes the slot that a plan needs, or says why there is none.
+func (x *exchange) admit(p *plan) *apiError {
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	return x.admitLocked(p)
+}
+
+func (x *exchange) admitLocked(p *plan) *apiError {
 	a := x.ask
-	n, err := x.s.admit(x.acc, a.model, a.user, force)
-	if err != nil {
-		return err
+	early := p.early()
+	switch {
+	case !early && a.err != nil:
+		return a.err
+	case early && a.model == nil:
+		return nil
 	}
-	x.slot = true
-	x.s.update(func() { x.rec.InFlight = n })
-	return nil
+	n, err := x.s.admit(x.acc, a.model, a.user, early)
+	if err == nil {
+		x.slot = true
+		x.rec.InFlight = n
+	}
+	return err
 }
 
 // early plays a plan that is no answer, and reports whether it was one.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -422,6 +425,32 @@ func TestEarlyRepliesNeedNoValidRequest(t *testing.T) {
 		require.Equal(t, 1, s.Pending(), "a refused request takes no answer")
 		require.Equal(t, "hello", parseWhole(t, post(t, s, c, "/chat/completions", chatRequest()).body).content)
 	})
+}
+
+// Requests that come at once are told apart: one reply of the queue is for one of
+// them, and what Handle and Timeline say is for the others.
+func TestOneReplyForOneOfManyRequests(t *testing.T) {
+	// The lock is held for long, so that the others wait for it.
+	busy := Account{Keys: []string{testKey}, LimitFor: func(string, float64) int { runtime.Gosched(); return 100 }}
+	for range 1500 {
+		s := NewHandler(WithAccount(busy), WithoutRecords())
+		s.Timeline(Phase{Reply: ServiceUnavailable()})
+		s.Enqueue(Normal())
+		var ready, done sync.WaitGroup
+		ready.Add(8)
+		for range 8 {
+			r := newRequest(t, s, "/chat/completions", chatRequest())
+			done.Go(func() {
+				ready.Done()
+				ready.Wait()
+				s.ServeHTTP(httptest.NewRecorder(), r)
+			})
+		}
+		done.Wait()
+		require.Equal(t, 1, s.Count(200))
+		require.Equal(t, 7, s.Count(503))
+		s.Close()
+	}
 }
 
 func TestFraming(t *testing.T) {

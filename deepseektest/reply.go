@@ -342,32 +342,22 @@ func (s *Server) Pending() int {
 	return len(s.queue)
 }
 
-// takeEarly takes the first reply in the queue if it is no answer. The second
-// result says that the queue has a reply for this request in any case.
-func (s *Server) takeEarly() (*plan, bool) {
+// take takes the first reply in the queue and the slot that it needs, both at once:
+// no other request comes between and leaves this one without its reply. A request
+// that is refused leaves the reply where it is. Both results are nil if the queue
+// is empty.
+func (s *Server) take(x *exchange) (*plan, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
-		return nil, false
+		return nil, nil
 	}
 	p := s.queue[0].plan()
-	if !p.early() {
-		return nil, true
+	if err := x.admitLocked(p); err != nil {
+		return nil, err
 	}
 	s.queue = s.queue[1:]
-	return p, true
-}
-
-// take takes the first reply in the queue, nil if it is empty.
-func (s *Server) take() *plan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
-		return nil
-	}
-	p := s.queue[0].plan()
-	s.queue = s.queue[1:]
-	return p
+	return p, nil
 }
 
 // decide asks the handler and the timeline, nil if neither has a reply.
