@@ -196,8 +196,8 @@ func (s *Server) InFlight(key, model string) int {
 }
 
 // MaxInFlight returns the most requests that the account of a key (or account
-// name) ever had in flight for a model. Requests that were refused with 429
-// do not count. An unknown key panics.
+// name) ever had in flight for a model. Requests that were refused, by the Server
+// or with a status from 400 to 499 by a Reply, do not count. An unknown key panics.
 func (s *Server) MaxInFlight(key, model string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -97,6 +97,34 @@ func TestLimitWithoutTheBalanceClause(t *testing.T) {
 	})
 }
 
+func TestScriptedRefusalsAreNotInFlight(t *testing.T) {
+	one := Account{Keys: []string{testKey}, Limits: map[string]int{"deepseek-flash": 1}}
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		end := occupy(t, s, c, 1)
+		refusals := []Reply{RateLimited(1), RateLimitedPlain(), ContentRisk(), Unauthorized(), InsufficientBalance(), HTML(413), EmptyBody(404), APIError(422, "no")}
+		for _, re := range refusals {
+			s.Enqueue(re)
+			require.GreaterOrEqual(t, post(t, s, c, "/chat/completions", chatRequest()).StatusCode, 400)
+		}
+		require.Equal(t, 1, s.MaxInFlight(testKey, "deepseek-flash"))
+		for _, r := range s.Requests()[1:] {
+			require.Zero(t, r.InFlight)
+		}
+		end()
+
+		// What is no refusal takes a slot, as far as it takes time.
+		s.Enqueue(ServiceUnavailable(), Status(503).And(Delayed(time.Minute)), ResetBeforeHeaders())
+		for range 3 {
+			post(t, s, c, "/chat/completions", chatRequest())
+		}
+		list := s.Requests()
+		for _, r := range list[len(list)-3:] {
+			require.Equal(t, 1, r.InFlight)
+		}
+		require.Zero(t, s.InFlight(testKey, ""))
+	}, WithAccount(one))
+}
+
 func TestLimitFallsOverTime(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
 		s.Timeline(

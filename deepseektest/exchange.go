@@ -122,7 +122,7 @@ func (x *exchange) admitLocked(p *plan) *apiError {
 	switch {
 	case !early && a.err != nil:
 		return a.err
-	case early && a.model == nil:
+	case early && (a.model == nil || p.refuses()):
 		return nil
 	}
 	n, err := x.s.admit(x.acc, a.model, a.user, early)

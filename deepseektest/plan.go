@@ -95,3 +95,13 @@ const (
 func (p *plan) early() bool {
 	return p.failure != nil || p.status != 0 || p.raw != nil || p.hang || p.close || p.reset
 }
+
+// refuses says that the plan is an error of the client's: the request is never
+// in flight.
+func (p *plan) refuses() bool {
+	status := p.status
+	if p.failure != nil {
+		status = p.failure.status
+	}
+	return status >= 400 && status < 500 && !p.hang && !p.close && !p.reset
+}

@@ -44,7 +44,8 @@ type Request struct {
 	Tools []string
 
 	// InFlight is how many requests of the account and model were in flight
-	// when it was admitted, this one included. It is zero if it was refused.
+	// when it was admitted, this one included. It is zero if it was refused,
+	// by the Server or with a status from 400 to 499 by a Reply.
 	InFlight int
 	// Status is the status sent, zero as long as there is none.
 	Status int
