@@ -3,6 +3,7 @@ package deepseektest
 import (
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -30,8 +31,9 @@ type exchange struct {
 	timer     *time.Timer
 	flusher   *http.ResponseController
 	framing   Framing
-	written   bool // something of the body
-	broken    bool // the connection: the client has gone
+	header    http.Header // scripted, in place of what is usual
+	written   bool        // something of the body
+	broken    bool        // the connection: the client has gone
 	buf       []byte
 }
 
@@ -135,6 +137,9 @@ func (x *exchange) admitLocked(p *plan) *apiError {
 
 // early plays a plan that is no answer, and reports whether it was one.
 func (x *exchange) early(p *plan) bool {
+	if p.header != nil {
+		x.header = p.header
+	}
 	switch {
 	case p.hang:
 		x.hold()
@@ -143,10 +148,8 @@ func (x *exchange) early(p *plan) bool {
 		x.release()
 		x.abort(p.reset)
 	case p.failure != nil:
-		x.headers(p.header)
 		x.fail(p.failure)
 	case p.raw != nil:
-		x.headers(p.header)
 		if p.raw.contentType == "" {
 			x.w.Header()["Content-Type"] = nil
 		} else {
@@ -154,7 +157,6 @@ func (x *exchange) early(p *plan) bool {
 		}
 		x.complete(p.status, []byte(p.raw.body))
 	case p.status != 0:
-		x.headers(p.header)
 		switch p.status {
 		case http.StatusBadGateway, http.StatusGatewayTimeout:
 			x.early(HTML(p.status).plan())
@@ -167,12 +169,6 @@ func (x *exchange) early(p *plan) bool {
 	return true
 }
 
-func (x *exchange) headers(h http.Header) {
-	for k, v := range h {
-		x.w.Header()[k] = v
-	}
-}
-
 // status notes the status and writes the headers.
 func (x *exchange) status(code int) {
 	x.s.update(func() {
@@ -183,6 +179,7 @@ func (x *exchange) status(code int) {
 	h.Set("Server", "openresty")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Ds-Trace-Id", x.trace)
+	maps.Copy(h, x.header) // last: a script may replace any of them
 	x.w.WriteHeader(code)
 }
 

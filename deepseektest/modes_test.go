@@ -427,6 +427,26 @@ func TestEarlyRepliesNeedNoValidRequest(t *testing.T) {
 	})
 }
 
+func TestScriptedHeadersReplaceTheUsual(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		for _, name := range []string{"Content-Type", "Server", "X-Ds-Trace-Id", "Cache-Control", "X-Mine"} {
+			with := WithHeader(name, "mine")
+			replies := []Reply{Normal(), ServiceUnavailable(), Status(502), RateLimited(3), Body(500, "text/html", "x"), EmptyBody200(), Queued(1, time.Second)}
+			for _, re := range replies {
+				for _, stream := range []bool{false, true} {
+					s.Enqueue(re.And(with))
+					r := post(t, s, c, "/chat/completions", chatRequest(object{"stream": stream}))
+					require.Equal(t, []string{"mine"}, r.Header.Values(name))
+				}
+			}
+			s.Handle(func(*Request) *Reply { return &with })
+			require.Equal(t, "mine", get(t, s, c, "/models").Header.Get(name))
+			s.Handle(nil)
+			require.NotEqual(t, "mine", get(t, s, c, "/models").Header.Get(name))
+		}
+	})
+}
+
 // Requests that come at once are told apart: one reply of the queue is for one of
 // them, and what Handle and Timeline say is for the others.
 func TestOneReplyForOneOfManyRequests(t *testing.T) {

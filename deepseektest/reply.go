@@ -66,7 +66,7 @@ func Delayed(d time.Duration) Reply {
 	return reply(func(p *plan) { p.delay = d })
 }
 
-// WithHeader adds a header to the response.
+// WithHeader adds a header to the response, or replaces the one that it has.
 func WithHeader(key, value string) Reply {
 	return reply(func(p *plan) {
 		if p.header == nil {

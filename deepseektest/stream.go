@@ -133,7 +133,6 @@ func (x *exchange) play(p *plan) {
 	if !x.wait(pace.Headers) {
 		return
 	}
-	x.headers(p.header)
 	if x.ask.stream {
 		x.playStream(p, pace)
 	} else {
