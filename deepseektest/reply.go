@@ -328,7 +328,8 @@ func (s *Server) Enqueue(replies ...Reply) {
 // Handle sets a function that decides on each request with a valid key,
 // whatever its path, unless the queue holds a reply for it. Returning nil
 // leaves the request alone. The function is called by many goroutines at once,
-// and may call the methods of the Server.
+// and may call the methods of the Server. If it panics, that is printed, and the
+// connection is closed.
 func (s *Server) Handle(f func(*Request) *Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

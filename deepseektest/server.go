@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -215,8 +216,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 
+	defer s.tell(r)
 	x := exchange{s: s, w: w, r: r}
 	x.serve()
+}
+
+// tell prints a panic of the functions that tests set (Handle, WithAnswer and
+// others) as net/http does, and lets it go on. Our own http.Server is silent, for
+// it would also print what is broken on purpose; that of a caller prints panics
+// itself.
+func (s *Server) tell(r *http.Request) {
+	if s.http == nil {
+		return
+	}
+	if err := recover(); err != nil {
+		if err != http.ErrAbortHandler {
+			log.Printf("deepseektest: panic serving %s %s: %v\n%s", r.Method, r.URL.Path, err, debug.Stack())
+		}
+		panic(err)
+	}
 }
 
 // id returns two 64-bit words that no other call returns, the same for the

@@ -1,14 +1,46 @@
 package deepseektest
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+func TestPanicsOfTheTestsOwnFunctionsArePrinted(t *testing.T) {
+	var printed bytes.Buffer
+	usual := log.Writer()
+	log.SetOutput(&printed)
+	defer log.SetOutput(usual)
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		s.Enqueue(Say("x").And(DropAfter(1)), Hang()) // broken on purpose: nothing to tell
+		require.Error(t, post(t, s, c, "/chat/completions", chatRequest()).err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.Error(t, send(c, newRequest(t, s, "/chat/completions", chatRequest()).WithContext(ctx)).err)
+		synctest.Wait()
+		require.Empty(t, printed.String())
+
+		require.ErrorIs(t, post(t, s, c, "/chat/completions", chatRequest()).err, io.EOF)
+		synctest.Wait()
+		require.Contains(t, printed.String(), "deepseektest: panic serving POST /chat/completions: no answer")
+		require.Contains(t, printed.String(), "TestPanicsOfTheTestsOwnFunctionsArePrinted")
+		require.Zero(t, s.InFlight(testKey, ""))
+
+		s.Handle(func(r *Request) *Reply { panic("no reply to " + r.Path) })
+		require.ErrorIs(t, get(t, s, c, "/models").err, io.EOF)
+		synctest.Wait()
+		require.Contains(t, printed.String(), "no reply to /models")
+	}, WithAnswer(func(*Request) Answer { panic("no answer") }))
+}
 
 // A thousand calls over ten minutes, with queues, pauses, cuts and a limit.
 func TestManyCallsInABubble(t *testing.T) {
