@@ -447,6 +447,24 @@ func TestScriptedHeadersReplaceTheUsual(t *testing.T) {
 	})
 }
 
+func TestRepliesThatCannotBePanicAtTheCall(t *testing.T) {
+	for _, code := range []int{-1, 0, 99, 100, 103, 199, 1000} {
+		want := "deepseektest: a response has a status from 200 to 999, not " + itoa(code)
+		require.PanicsWithValue(t, want, func() { Status(code) })
+		require.PanicsWithValue(t, want, func() { Body(code, "", "") })
+		require.PanicsWithValue(t, want, func() { EmptyBody(code) })
+		require.PanicsWithValue(t, want, func() { HTML(code) })
+		require.PanicsWithValue(t, want, func() { APIError(code, "") })
+	}
+	require.PanicsWithValue(t, "deepseektest: FinishAfter wants 0 or more tokens, not -1", func() { FinishAfter(-1, "stop") })
+	require.PanicsWithValue(t, "deepseektest: WithModels wants at least one model", func() { WithModels() })
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		s.Enqueue(Status(999), EmptyBody(204))
+		require.Equal(t, 999, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		require.Equal(t, 204, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+	})
+}
+
 // Requests that come at once are told apart: one reply of the queue is for one of
 // them, and what Handle and Timeline say is for the others.
 func TestOneReplyForOneOfManyRequests(t *testing.T) {

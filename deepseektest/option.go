@@ -43,8 +43,12 @@ func WithAccount(a Account) Option {
 	return option(func(c *config) { c.accounts = append(c.accounts, a) })
 }
 
-// WithModels replaces the models on offer. The default is DefaultModels.
+// WithModels replaces the models on offer. Without any it panics. The default is
+// DefaultModels.
 func WithModels(models ...Model) Option {
+	if len(models) == 0 {
+		panic("deepseektest: WithModels wants at least one model")
+	}
 	usual := DefaultModels()[0]
 	all := make([]Model, len(models))
 	for i, m := range models {

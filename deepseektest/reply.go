@@ -80,8 +80,18 @@ func WithHeader(key, value string) Reply {
 // is meant to be combined: ServiceUnavailable().And(WithRetryAfter("2")).
 func WithRetryAfter(value string) Reply { return WithHeader("Retry-After", value) }
 
-// Status answers with an error of this status and its usual body.
+// checkStatus panics if a response cannot have this status. Those below 200 do not
+// end one, and net/http takes none of more than three digits.
+func checkStatus(code int) {
+	if code < 200 || code > 999 {
+		panic("deepseektest: a response has a status from 200 to 999, not " + itoa(code))
+	}
+}
+
+// Status answers with an error of this status, 200 to 999, and its usual body. For
+// any other it panics.
 func Status(code int) Reply {
+	checkStatus(code)
 	return reply(func(p *plan) { p.status = code })
 }
 
@@ -107,8 +117,10 @@ func ContentRisk() Reply {
 	return reply(func(p *plan) { p.failure = errInvalid("Content Exists Risk") })
 }
 
-// APIError answers with an error of DeepSeek's form and this message.
+// APIError answers with an error of DeepSeek's form and this message. It panics as
+// Status does.
 func APIError(code int, message string) Reply {
+	checkStatus(code)
 	return reply(func(p *plan) {
 		e := errStatus(code, "")
 		e.message = message
@@ -116,8 +128,9 @@ func APIError(code int, message string) Reply {
 	})
 }
 
-// Body answers with any status, content type and body.
+// Body answers with any status, content type and body. It panics as Status does.
 func Body(code int, contentType, body string) Reply {
+	checkStatus(code)
 	return reply(func(p *plan) {
 		p.status = code
 		p.raw = &rawBody{contentType, body}
@@ -183,8 +196,11 @@ func FinishReason(reason string) Reply {
 }
 
 // FinishAfter ends the answer with this finish_reason after n tokens. With
-// n = 0 the answer is empty.
+// n = 0 the answer is empty. A negative n panics.
 func FinishAfter(n int, reason string) Reply {
+	if n < 0 {
+		panic("deepseektest: FinishAfter wants 0 or more tokens, not " + itoa(n))
+	}
 	return reply(func(p *plan) { p.finish, p.cutoff, p.limited = reason, n, true })
 }
 
