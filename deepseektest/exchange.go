@@ -275,6 +275,9 @@ func (x *exchange) abort(reset bool) {
 		panic(http.ErrAbortHandler)
 	}
 	if reset {
+		if c, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS would say goodbye first
+			conn = c.NetConn()
+		}
 		switch c := conn.(type) {
 		case *memnet.Conn:
 			c.Reset()

@@ -180,6 +180,21 @@ func TestResetAndDropMidStream(t *testing.T) {
 	}
 }
 
+func TestResetOverTLS(t *testing.T) {
+	s := NewHandler()
+	defer s.Close()
+	secure := httptest.NewTLSServer(s)
+	defer secure.Close()
+	s.URL = secure.URL
+	for _, re := range []Reply{ResetBeforeHeaders(), ResetAfter(0), ResetAfter(2), ResetInsideEvent(2)} {
+		for _, stream := range []bool{true, false} {
+			s.Enqueue(re)
+			r := post(t, s, secure.Client(), "/chat/completions", chatRequest(object{"stream": stream}))
+			require.ErrorIs(t, r.err, syscall.ECONNRESET)
+		}
+	}
+}
+
 func TestResetInsideToolArgumentsRuneAndEvent(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
 		call := Give(Answer{Reasoning: "Look.", ToolCalls: []ToolCall{{Name: "look", Arguments: `{"place":"the northern wall"}`}}})
