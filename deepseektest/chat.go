@@ -62,7 +62,7 @@ func (e *chatEncoder) piece(b []byte, p *piece) []byte {
 	}
 	b = append(b, `},"logprobs":`...)
 	if e.t.ask.logprobs {
-		b = appendLogprobs(b, []piece{*p})
+		b = appendLogprobs(b, []piece{*p}, e.t.ask.topLogprobs)
 	} else {
 		b = append(b, "null"...)
 	}
@@ -137,7 +137,7 @@ func (e *chatEncoder) whole(b []byte, out *Answer, reason string, u *Usage, mode
 	}
 	b = append(b, `},"logprobs":`...)
 	if e.t.ask.logprobs {
-		b = appendLogprobs(b, e.t.pieces)
+		b = appendLogprobs(b, e.t.pieces, e.t.ask.topLogprobs)
 	} else {
 		b = append(b, "null"...)
 	}
@@ -168,32 +168,4 @@ func appendUsage(b []byte, u *Usage, thinking bool) []byte {
 
 func appendCount(b []byte, name string, n int) []byte {
 	return strconv.AppendInt(append(b, name...), int64(n), 10)
-}
-
-// appendLogprobs appends made-up log probabilities for reasoning and content.
-func appendLogprobs(b []byte, list []piece) []byte {
-	for i, kind := range []pieceKind{contentPiece, reasoningPiece} {
-		b = append(b, []string{`{"content":[`, `],"reasoning_content":[`}[i]...)
-		first := true
-		for j := range list {
-			if list[j].kind != kind {
-				continue
-			}
-			if !first {
-				b = append(b, ',')
-			}
-			first = false
-			b = append(b, `{"token":`...)
-			b = appendString(b, list[j].text)
-			b = append(b, `,"logprob":-0.25,"bytes":[`...)
-			for k := range len(list[j].text) {
-				if k > 0 {
-					b = append(b, ',')
-				}
-				b = strconv.AppendInt(b, int64(list[j].text[k]), 10)
-			}
-			b = append(b, `],"top_logprobs":[]}`...)
-		}
-	}
-	return append(b, `]}`...)
 }

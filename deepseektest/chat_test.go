@@ -161,20 +161,6 @@ func TestJSONModeAnswersJSON(t *testing.T) {
 	})
 }
 
-func TestLogprobs(t *testing.T) {
-	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
-		for _, stream := range []bool{false, true} {
-			r := post(t, s, c, "/chat/completions", chatRequest(object{"logprobs": true, "top_logprobs": 2, "stream": stream}))
-			require.Contains(t, string(r.body), `"logprob":-0.25`)
-			if !stream {
-				require.True(t, json.Valid(r.body))
-			} else {
-				require.True(t, parseStream(t, r.body).done)
-			}
-		}
-	})
-}
-
 func TestPaceRunsOnTheVirtualClock(t *testing.T) {
 	pace := Pace{Headers: time.Second, FirstToken: 2 * time.Second, Token: time.Second}
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {

@@ -22,17 +22,18 @@ type ask struct {
 	maxTokens    int
 	user         string
 
-	messages []Message
-	prefix   *Message
-	tools    []string
-	toolText []byte // the tools as part of the prompt
-	force    string // the tool that must be called
-	asJSON   bool
-	stop     []string
-	logprobs bool
-	suffix   string
-	echo     bool
-	text     []byte // the prompt
+	messages    []Message
+	prefix      *Message
+	tools       []string
+	toolText    []byte // the tools as part of the prompt
+	force       string // the tool that must be called
+	asJSON      bool
+	stop        []string
+	logprobs    bool
+	topLogprobs int // of that many tokens each
+	suffix      string
+	echo        bool
+	text        []byte // the prompt
 }
 
 type format uint8

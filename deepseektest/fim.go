@@ -3,6 +3,7 @@ package deepseektest
 import (
 	"encoding/json"
 	"strconv"
+	"unicode/utf8"
 )
 
 type fimBody struct {
@@ -63,6 +64,7 @@ func (a *ask) fim(c *config, body []byte, beta bool) *apiError {
 	if n := or(in.Logprobs, 0); n < 0 || n > 20 {
 		return errInvalid("Invalid logprobs value, the valid range of logprobs is [0, 20]")
 	}
+	a.logprobs, a.topLogprobs = in.Logprobs != nil, int(or(in.Logprobs, 0))
 	common := chatBody{Temperature: in.Temperature, TopP: in.TopP}
 	if in.StreamOptions != nil {
 		common.StreamOptions = in.StreamOptions
@@ -81,8 +83,9 @@ func (a *ask) fim(c *config, body []byte, beta bool) *apiError {
 
 // fimEncoder writes text completions.
 type fimEncoder struct {
-	t    *turn
-	head string // up to the text
+	t      *turn
+	head   string // up to the text
+	offset int    // characters sent so far
 }
 
 func newFIMEncoder(t *turn) *fimEncoder {
@@ -99,7 +102,9 @@ func (e *fimEncoder) piece(b []byte, p *piece) []byte {
 	b = append(b, "data: "...)
 	b = append(b, e.head...)
 	b = appendString(b, p.text)
-	b = append(b, `,"logprobs":null,"finish_reason":null}]`...)
+	b = e.logprobs(b, []piece{*p})
+	e.offset += utf8.RuneCountInString(p.text)
+	b = append(b, `,"finish_reason":null}]`...)
 	if e.t.ask.includeUsage {
 		b = append(b, `,"usage":null`...)
 	}
@@ -108,7 +113,7 @@ func (e *fimEncoder) piece(b []byte, p *piece) []byte {
 
 func (e *fimEncoder) finish(b []byte, reason string, u *Usage, mode usageMode) []byte {
 	b = append(b, "data: "...)
-	b = e.choice(b, "", reason)
+	b = e.choice(b, "", nil, reason)
 	switch mode {
 	case usageFinal:
 		b = append(b, `,"usage":`...)
@@ -122,12 +127,22 @@ func (e *fimEncoder) finish(b []byte, reason string, u *Usage, mode usageMode) [
 	return append(b, "}\n\n"...)
 }
 
-func (e *fimEncoder) choice(b []byte, text, reason string) []byte {
+// choice appends the text made of the pieces, with the reason why it ends.
+func (e *fimEncoder) choice(b []byte, text string, list []piece, reason string) []byte {
 	b = append(b, e.head...)
 	b = appendString(b, text)
-	b = append(b, `,"logprobs":null,"finish_reason":`...)
+	b = e.logprobs(b, list)
+	b = append(b, `,"finish_reason":`...)
 	b = appendString(b, reason)
 	return append(b, `}]`...)
+}
+
+func (e *fimEncoder) logprobs(b []byte, list []piece) []byte {
+	b = append(b, `,"logprobs":`...)
+	if !e.t.ask.logprobs || len(list) == 0 {
+		return append(b, "null"...)
+	}
+	return appendTextLogprobs(b, list, e.t.ask.topLogprobs, e.offset)
 }
 
 func (e *fimEncoder) done(b []byte) []byte { return append(b, "data: [DONE]\n\n"...) }
@@ -139,7 +154,7 @@ func (e *fimEncoder) fail(b []byte, err *apiError) []byte {
 }
 
 func (e *fimEncoder) whole(b []byte, out *Answer, reason string, u *Usage, mode usageMode) []byte {
-	b = e.choice(b, out.Content, reason)
+	b = e.choice(b, out.Content, e.t.pieces, reason)
 	if mode != usageNone {
 		b = append(b, `,"usage":`...)
 		b = appendUsage(b, u, false)

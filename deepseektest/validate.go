@@ -79,6 +79,7 @@ func (a *ask) chat(c *config, body []byte, beta bool) *apiError {
 	a.includeUsage = in.StreamOptions != nil && or(in.StreamOptions.IncludeUsage, false)
 	a.user = or(in.UserID, "")
 	a.logprobs = or(in.Logprobs, false)
+	a.topLogprobs = int(or(in.TopLogprobs, 0))
 	named := a.named(c, or(in.Model, ""))
 	if in.Model == nil {
 		return missing(body, "model")
