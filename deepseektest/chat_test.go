@@ -209,6 +209,18 @@ func TestFIM(t *testing.T) {
 	})
 }
 
+func TestSuffixIsPartOfThePrompt(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		prompt := func(suffix string) int {
+			r := post(t, s, c, "/beta/completions", object{"model": "deepseek-flash", "prompt": "func main() {", "suffix": suffix})
+			var w wire
+			require.NoError(t, json.Unmarshal(r.body, &w), "%s", r.body)
+			return w.Usage.Prompt
+		}
+		require.Equal(t, 100, prompt(strings.Repeat("x", 400))-prompt(""))
+	})
+}
+
 func TestModelsBalanceFilesAndUnknownPaths(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
 		for _, path := range []string{"/models", "/v1/models", "/models/deepseek-v4-flash", "/user/balance", "/files"} {

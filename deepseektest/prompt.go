@@ -8,7 +8,7 @@ var hidden = strings.Repeat("Think step by step before you answer. ", 9)[:80*byt
 // prompt lays a request out as the text whose prefixes are cached. The same
 // conversation, one turn longer, starts with the same bytes.
 func (a *ask) prompt() []byte {
-	n := len(hidden) + len(a.toolText) + 64
+	n := len(hidden) + len(a.toolText) + len(a.suffix) + 64
 	for i := range a.messages {
 		n += 24 + len(a.messages[i].Content) + len(a.messages[i].ReasoningContent)
 	}
@@ -20,6 +20,7 @@ func (a *ask) prompt() []byte {
 	for i := range a.messages {
 		b = a.messages[i].append(b)
 	}
+	b = append(b, a.suffix...)
 	b = append(b, "<|assistant|>"...)
 	if p := a.prefix; p != nil {
 		b = append(b, p.ReasoningContent...)
