@@ -121,7 +121,7 @@ func breakerTests() (tests []test) {
 				mu.Unlock()
 			}
 		})
-		assert.LessOrEqual(x, max(x.srv.MaxInFlight("a", ""), x.srv.MaxInFlight("b", "")), 2, "probes at once")
+		assert.LessOrEqual(x, max(x.srv.MaxInFlight("a", deepseek.ModelFlash), x.srv.MaxInFlight("b", deepseek.ModelFlash)), 2, "probes at once")
 		assert.GreaterOrEqual(x, passed, 1)
 		// Then more and more pass, none of them an error.
 		x.srv.Reset()
