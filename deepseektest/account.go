@@ -11,15 +11,15 @@ import (
 // belong to. Its keys are interchangeable.
 type Account struct {
 	// Name identifies the account in Requests and in the methods that take a
-	// key. The default is the first key.
+	// key. No other account may have it. The default is the first key.
 	Name string
-	// Keys are the API keys, at least one.
+	// Keys are the API keys, at least one, and none of another account.
 	Keys []string
 	// Balance is in US dollars. Zero means 100; a negative balance is an
 	// empty account, which gets 402.
 	Balance float64
-	// Limits holds the concurrency by model. Models that are missing have
-	// their published limit: 2500 flash, 500 pro.
+	// Limits holds the concurrency by model, whose name may be an alias. Models
+	// that are missing have their published limit: 2500 flash, 500 pro.
 	Limits map[string]int
 	// LimitFor, if set, lowers the limit of a model by what is left of the
 	// balance. It must not call the Server's methods: that would deadlock.
@@ -48,12 +48,28 @@ type gauge struct{ now, max int }
 
 type userModel struct{ user, model string }
 
+// addAccount panics if the account cannot be what was meant, as the methods do that
+// are given a key, account or model that there is not.
 func (s *Server) addAccount(a Account) *account {
-	if a.Name == "" && len(a.Keys) > 0 {
+	if len(a.Keys) == 0 || slices.Contains(a.Keys, "") {
+		panic(fmt.Sprintf("deepseektest: account %q needs at least one key, and none that is empty", a.Name))
+	}
+	if a.Name == "" {
 		a.Name = a.Keys[0]
 	}
+	if s.names[a.Name] != nil {
+		panic(fmt.Sprintf("deepseektest: two accounts have the name %q", a.Name))
+	}
+	limits := make(map[string]int, len(a.Limits))
+	for model, n := range a.Limits {
+		id := s.canonical(model)
+		if _, twice := limits[id]; twice {
+			panic(fmt.Sprintf("deepseektest: account %q has two limits for %s, which has other names too", a.Name, id))
+		}
+		limits[id] = n
+	}
 	a.Keys = slices.Clone(a.Keys)
-	a.Limits = copyLimits(a.Limits)
+	a.Limits = limits
 	acc := &account{
 		Account: a,
 		balance: a.Balance,
@@ -64,6 +80,9 @@ func (s *Server) addAccount(a Account) *account {
 		acc.balance = 100
 	}
 	for _, k := range a.Keys {
+		if other := s.keys[k]; other != nil && other != acc {
+			panic(fmt.Sprintf("deepseektest: accounts %q and %q have the same key %s", other.Name, a.Name, k))
+		}
 		s.keys[k] = acc
 	}
 	s.names[a.Name] = acc
@@ -101,16 +120,18 @@ func (s *Server) find(key string) *account {
 	panic("deepseektest: no account has the key or name " + key)
 }
 
-// canonical turns an alias into the id of its model.
+// canonical turns an alias into the id of its model. It panics if there is no such
+// model.
 func (s *Server) canonical(model string) string {
-	if m := s.cfg.model(model); m != nil {
-		return m.ID
+	m := s.cfg.model(model)
+	if m == nil {
+		panic(fmt.Sprintf("deepseektest: no model has the name %q; there are %s", model, s.cfg.modelNames()))
 	}
-	return model
+	return m.ID
 }
 
 // SetLimit sets the concurrency of the account of a key (or account name)
-// for a model. Requests in flight go on. An unknown key panics.
+// for a model. Requests in flight go on. An unknown key or model panics.
 func (s *Server) SetLimit(key, model string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,22 +183,32 @@ func (s *Server) Spent(key string) float64 {
 }
 
 // RevokeKey makes one key invalid: its requests get 401. Other keys of its
-// account are unaffected, and so are requests in flight.
+// account are unaffected, and so are requests in flight. An unknown key panics.
 func (s *Server) RevokeKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.known(key)
 	s.revoked[key] = true
 }
 
-// RestoreKey undoes RevokeKey.
+// RestoreKey undoes RevokeKey. An unknown key panics.
 func (s *Server) RestoreKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.known(key)
 	delete(s.revoked, key)
 }
 
+// known panics if no account has the key; mu is held. The name of an account is
+// none of its keys.
+func (s *Server) known(key string) {
+	if s.keys[key] == nil && (!s.open || key == "") {
+		panic("deepseektest: no account has the key " + key)
+	}
+}
+
 // InFlight returns the requests in flight of the account of a key (or account
-// name). An empty model means all models. An unknown key panics.
+// name). An empty model means all models. An unknown key or model panics.
 func (s *Server) InFlight(key, model string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +228,8 @@ func (s *Server) InFlight(key, model string) int {
 
 // MaxInFlight returns the most requests that the account of a key (or account
 // name) ever had in flight for a model. Requests that were refused, by the Server
-// or with a status from 400 to 499 by a Reply, do not count. An unknown key panics.
+// or with a status from 400 to 499 by a Reply, do not count. An unknown key or
+// model panics.
 func (s *Server) MaxInFlight(key, model string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

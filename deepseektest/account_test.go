@@ -252,10 +252,45 @@ func TestNetworkReachesServersByHost(t *testing.T) {
 func TestUnknownAccountPanics(t *testing.T) {
 	s := NewHandler(WithAccount(twoKeys))
 	defer s.Close()
-	require.Panics(t, func() { s.SetLimit("nobody", "deepseek-flash", 1) })
+	require.PanicsWithValue(t, "deepseektest: no account has the key or name nobody", func() { s.SetLimit("nobody", "deepseek-flash", 1) })
+	const noModel = `deepseektest: no model has the name "deepseek-flsh"; there are deepseek-flash, deepseek-v4-pro`
+	require.PanicsWithValue(t, noModel, func() { s.SetLimit("one", "deepseek-flsh", 1) })
+	require.PanicsWithValue(t, noModel, func() { s.InFlight("one", "deepseek-flsh") })
+	require.PanicsWithValue(t, noModel, func() { s.MaxInFlight("one", "deepseek-flsh") })
+	for _, key := range []string{"sk-none", "one", ""} {
+		want := "deepseektest: no account has the key " + key
+		require.PanicsWithValue(t, want, func() { s.RevokeKey(key) })
+		require.PanicsWithValue(t, want, func() { s.RestoreKey(key) })
+	}
 	require.Equal(t, "****6789", maskKey("sk-123456789"))
 	require.Equal(t, "0.00", money(-3))
 	require.Equal(t, "12.34", money(12.34))
+}
+
+func TestAccountsThatCannotBeMeantPanic(t *testing.T) {
+	for want, accounts := range map[string][]Account{
+		`account "a" needs at least one key, and none that is empty`:               {{Name: "a"}},
+		`account "" needs at least one key, and none that is empty`:                {{Keys: []string{""}}},
+		`two accounts have the name "a"`:                                           {{Name: "a", Keys: []string{"1"}}, {Name: "a", Keys: []string{"2"}}},
+		`accounts "a" and "b" have the same key 1`:                                 {{Name: "a", Keys: []string{"1"}}, {Name: "b", Keys: []string{"2", "1"}}},
+		`no model has the name "flash"; there are deepseek-flash, deepseek-v4-pro`: {{Keys: []string{"1"}, Limits: map[string]int{"flash": 1}}},
+		`account "1" has two limits for deepseek-flash, which has other names too`: {{Keys: []string{"1"}, Limits: map[string]int{"deepseek-flash": 1, "deepseek-v4-flash": 2}}},
+	} {
+		var opts []Option
+		for _, a := range accounts {
+			opts = append(opts, WithAccount(a))
+		}
+		require.PanicsWithValue(t, "deepseektest: "+want, func() { NewHandler(opts...) })
+	}
+}
+
+func TestLimitByAnAlias(t *testing.T) {
+	one := Account{Keys: []string{testKey}, Limits: map[string]int{"deepseek-v4-flash": 0}}
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		require.Equal(t, 429, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+		s.SetLimit(testKey, "deepseek-v4-flash", 1)
+		require.Equal(t, 200, post(t, s, c, "/chat/completions", chatRequest()).StatusCode)
+	}, WithAccount(one))
 }
 
 func TestPaceOfAnAccount(t *testing.T) {

@@ -1,7 +1,5 @@
 package deepseektest
 
-import "maps"
-
 // A Model is one model that a Server offers. Numbers that are zero are those of
 // deepseek-flash, but for the prices.
 type Model struct {
@@ -111,11 +109,4 @@ func appendModel(b []byte, m *Model) []byte {
 	return append(b, `],"output_modalities":["text"],`+
 		`"effort":{"supported_levels":["low","high","max"],"default_level":"high"},`+
 		`"api_capabilities":{"anthropic_messages":{"system_prompt_update":true}}}`...)
-}
-
-func copyLimits(m map[string]int) map[string]int {
-	if m == nil {
-		return make(map[string]int)
-	}
-	return maps.Clone(m)
 }

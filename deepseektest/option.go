@@ -38,7 +38,8 @@ func defaultConfig() config {
 
 // WithAccount adds an account. Once there is one, unknown keys get a 401; by
 // default every key is accepted and is an account of its own, with the
-// published limits and 100 dollars.
+// published limits and 100 dollars. The constructor panics if accounts share a
+// key or a name, or one has no key or a limit for a model that there is not.
 func WithAccount(a Account) Option {
 	return option(func(c *config) { c.accounts = append(c.accounts, a) })
 }
