@@ -152,6 +152,37 @@ func TestToolCalls(t *testing.T) {
 	})
 }
 
+// A tool call that max_tokens cuts is lost, but was written and is paid for.
+func TestALostToolCallCounts(t *testing.T) {
+	tools := object{"tools": []object{{"type": "function", "function": object{"name": "look", "parameters": object{}}}}}
+	call := Give(Answer{Reasoning: "12341234", ToolCalls: []ToolCall{{Name: "look", Arguments: `{"a":"` + strings.Repeat("a", 400) + `"}`}}})
+	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
+		for _, stream := range []bool{false, true} {
+			for _, want := range []int{50, 20, 1} {
+				re := call
+				if want < 50 {
+					re = call.And(FinishAfter(want, "aborted"))
+				}
+				s.Enqueue(re)
+				r := post(t, s, c, "/chat/completions", chatRequest(tools, object{"max_tokens": 50, "stream": stream}))
+				parse := parseWhole
+				if stream {
+					parse = parseStream
+				}
+				a := parse(t, r.body)
+				require.Empty(t, a.args)
+				require.Equal(t, want, a.usage.Completion)
+				require.Equal(t, min(2, want), a.usage.OutputDetails.Reasoning)
+				list := s.Requests()
+				require.Equal(t, want, list[len(list)-1].Usage.Completion)
+			}
+		}
+		s.Enqueue(call.And(Paced(Pace{Token: time.Second})), call.And(Paced(Pace{Token: time.Second})))
+		require.Equal(t, 50*time.Second, post(t, s, c, "/chat/completions", chatRequest(tools, object{"max_tokens": 50})).took)
+		require.Equal(t, 49*time.Second, post(t, s, c, "/chat/completions", chatRequest(tools, streaming, object{"max_tokens": 50})).took)
+	})
+}
+
 func TestJSONModeAnswersJSON(t *testing.T) {
 	bubble(t, func(t *testing.T, s *Server, c *http.Client) {
 		body := chatRequest(object{"response_format": object{"type": "json_object"}})

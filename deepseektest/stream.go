@@ -27,6 +27,7 @@ type turn struct {
 	print   string // system_fingerprint
 	full    Answer // with all its tool calls
 	pieces  []piece
+	lost    int // tokens after the pieces that nobody gets, and that count
 	reason  string
 }
 
@@ -103,13 +104,14 @@ func (x *exchange) generate(p *plan, pace Pace) *turn {
 		// A tool call cut by the budget is lost altogether.
 		for i := range t.pieces {
 			if t.pieces[i].kind >= toolPiece {
-				t.pieces = t.pieces[:i]
+				t.pieces, t.lost = t.pieces[:i], len(t.pieces)-i
 				break
 			}
 		}
 	}
 	if p.limited {
-		t.pieces = t.pieces[:min(p.cutoff, len(t.pieces))]
+		keep := min(p.cutoff, len(t.pieces))
+		t.pieces, t.lost = t.pieces[:keep], min(p.cutoff-keep, t.lost)
 	}
 	if p.finish != "" {
 		t.reason = p.finish
@@ -215,6 +217,10 @@ func (x *exchange) playStream(p *plan, pace Pace) {
 			x.write(x.buf)
 		}
 	}
+	if t.lost > 0 && !x.wait(time.Duration(t.lost)*pace.Token) {
+		return
+	}
+	x.usage.Completion += t.lost
 	if f.kind != faultNone && f.after == len(t.pieces) && !first &&
 		!x.fault(f, enc, func() []byte { return enc.finish(nil, t.reason, &x.usage, p.usage) }) {
 		return
@@ -373,7 +379,7 @@ func (x *exchange) playWhole(p *plan, pace Pace) {
 	}
 	part := x.begin()
 	t := x.generate(p, pace)
-	work := pace.FirstToken + time.Duration(len(t.pieces))*pace.Token
+	work := pace.FirstToken + time.Duration(len(t.pieces)+t.lost)*pace.Token
 	if !x.waitAlive(work, pace.keepAlive(), blankLine) {
 		return
 	}
@@ -387,6 +393,7 @@ func (x *exchange) playWhole(p *plan, pace Pace) {
 	enc := t.encoder()
 	if f.kind == faultNone {
 		x.count(t.pieces)
+		x.usage.Completion += t.lost
 	} else {
 		x.count(t.pieces[:max(0, min(f.after, len(t.pieces)))])
 	}
