@@ -69,11 +69,14 @@ func (x *exchange) serve() {
 
 	switch {
 	case err != nil:
-		if tooLarge(err) {
+		switch {
+		case tooLarge(err):
 			x.fail(errStatus(http.StatusRequestEntityTooLarge, ""))
-			return
+		case x.r.Context().Err() != nil || cutOff(err):
+			x.gone() // the client left while sending
+		default: // no way to send a body, such as chunks without a length
+			x.fail(errStatus(http.StatusBadRequest, ""))
 		}
-		x.gone() // the client left while sending
 	case acc == nil:
 		x.fail(errKey(x.rec.Key))
 	case e.decode != nil:
@@ -358,4 +361,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func tooLarge(err error) bool {
 	var e *http.MaxBytesError
 	return errors.As(err, &e)
+}
+
+// cutOff reports whether the reading of a body ended with the connection.
+func cutOff(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
 }

@@ -1,11 +1,13 @@
 package deepseektest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
 	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -40,6 +42,32 @@ func TestPanicsOfTheTestsOwnFunctionsArePrinted(t *testing.T) {
 		synctest.Wait()
 		require.Contains(t, printed.String(), "no reply to /models")
 	}, WithAnswer(func(*Request) Answer { panic("no answer") }))
+}
+
+func TestMalformedChunksAreRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, s *Server, _ *http.Client) {
+		sent := func(body string) net.Conn {
+			conn, err := s.Transport().DialContext(t.Context(), "tcp", "fake.test:80")
+			require.NoError(t, err)
+			_, err = io.WriteString(conn, "POST /chat/completions HTTP/1.1\r\nHost: fake.test\r\nAuthorization: Bearer k\r\n"+
+				"Transfer-Encoding: chunked\r\n\r\n"+body)
+			require.NoError(t, err)
+			return conn
+		}
+		conn := sent("xyz\r\n{}\r\n0\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		conn.Close()
+		require.Equal(t, 400, resp.StatusCode)
+		require.Equal(t, "Bad Request", result{body: body}.errorText(t))
+
+		sent("5\r\n{").Close() // no fault of the form: the client has left
+		synctest.Wait()
+		require.Equal(t, 1, s.Count(400))
+		require.Equal(t, 1, s.Count(0))
+	})
 }
 
 // A thousand calls over ten minutes, with queues, pauses, cuts and a limit.
