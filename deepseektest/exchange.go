@@ -256,7 +256,8 @@ func (x *exchange) hold() {
 // gone gives the request up: the client has left, or the Server is closing.
 func (x *exchange) gone() {
 	if x.broken || x.r.Context().Err() != nil {
-		x.s.update(func() { x.rec.Left = true })
+		// After the end, as with StallAfterDone, only what could not be sent shows it.
+		x.s.update(func() { x.rec.Left = x.broken || x.rec.Done.IsZero() })
 	}
 	x.release()
 	select {

@@ -398,6 +398,15 @@ func TestEndings(t *testing.T) {
 		_, err = io.ReadAll(resp.Body)
 		require.Error(t, err)
 		require.Equal(t, time.Hour, time.Since(start))
+		synctest.Wait()
+		require.False(t, s.Requests()[2].Left, "it had read the end")
+
+		s.Enqueue(StallAfterDone().And(Paced(Pace{FirstToken: time.Minute})))
+		resp, err = c.Do(newRequest(t, s, "/chat/completions", chatRequest(streaming)))
+		require.NoError(t, err)
+		resp.Body.Close()
+		time.Sleep(time.Hour)
+		require.True(t, s.Requests()[3].Left)
 	})
 }
 

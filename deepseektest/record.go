@@ -53,7 +53,7 @@ type Request struct {
 	Usage Usage
 	// Cut says that the Server broke the response off on purpose.
 	Cut bool
-	// Left says that the client went away before the end.
+	// Left says that the client went away before the end of the answer.
 	Left bool
 }
 
