@@ -136,6 +136,10 @@ func (s *Server) listen(l net.Listener) {
 // Close ends the listener, every connection and every request in flight, and
 // returns when the handlers have ended. The idle connections of transports
 // made by Transport are closed too. Closing twice is allowed.
+//
+// A Server made by NewHandler has no connections that it could close. Requests in
+// flight end there too, but Close does not wait for their handlers, one of which may
+// be writing to a client that does not read: close the caller's server after it.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if s.closed {
