@@ -28,7 +28,7 @@ type RequestEnd struct {
 	Path     string                // of the URL
 	Model    string                // that was asked for, by its own name
 	Stream   bool                  // an event stream was asked for
-	Status   int                   // that the client was sent; 0: nothing was
+	Status   int                   // that the client was sent, perhaps as a sign of life only; 0: nothing was
 	Code     string                // of the refusal, such as "tokens_exceeded"
 	Outcome  Outcome               // what became of it
 	Err      error                 // why it failed
@@ -52,16 +52,18 @@ func (x *exchange) requestEnd(now time.Time) RequestEnd {
 	return e
 }
 
-// outcome is what became of the exchange.
+// outcome is what became of the exchange. DeepSeek's status counts too: the client
+// may have been sent a 200, as a sign of life, before there was one.
 func (x *exchange) outcome() Outcome {
+	status := max(x.relay.status, x.call.Status)
 	switch {
 	case x.problem != nil:
 		return Refused
 	case x.err != nil && (x.gone() || x.relay.lost):
 		return Left
-	case x.err != nil || x.call.Err != nil || x.relay.status >= 500:
+	case x.err != nil || x.call.Err != nil || status >= 500:
 		return Failed
-	case x.relay.status >= 400:
+	case status >= 400:
 		return Rejected
 	}
 	return Answered

@@ -2,13 +2,17 @@ package gateway_test
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
 )
@@ -75,4 +79,53 @@ func TestOnEnd(t *testing.T) {
 		require.Equal(b, gateway.Left, last().Outcome)
 		require.Len(b, ends, 5)
 	})
+}
+
+// What is told after a sign of life has sent the status is no less an error.
+func TestOnEndOfLateErrors(t *testing.T) {
+	for name, row := range map[string]struct {
+		reply   deepseektest.Reply
+		opts    []deepseek.Option
+		outcome gateway.Outcome
+		errType string
+		span    codes.Code
+	}{
+		"an answer":   {reply: deepseektest.Normal(), outcome: gateway.Answered},
+		"a fault":     {reply: deepseektest.Status(500), outcome: gateway.Failed, errType: "server_error", span: codes.Error},
+		"a rejection": {reply: deepseektest.Status(400), outcome: gateway.Rejected, errType: "400"},
+		"no balance":  {reply: deepseektest.Status(402), outcome: gateway.Rejected, errType: "402"},
+		"a stall": {reply: deepseektest.Hang(), opts: []deepseek.Option{deepseek.WithTimeouts(deepseek.Timeouts{FirstData: 5 * time.Second})},
+			outcome: gateway.Failed, errType: "server_error", span: codes.Error},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ends []gateway.RequestEnd
+			s, d := tell(guests(gateway.Client{}))
+			s.KeepAlive = gateway.KeepAlive{Every: time.Second, WholeAfter: time.Second}
+			s.OnEnd = func(e gateway.RequestEnd) { ends = append(ends, e) }
+			setup{settings: s, opts: append(row.opts, deepseek.WithoutRetry())}.run(t, func(b *bench) {
+				b.srv.Enqueue(row.reply.And(deepseektest.Delayed(5 * time.Second)))
+				resp := b.ask(aliceKey, "/chat/completions", chatBody)
+				require.Equal(b, http.StatusOK, resp.StatusCode)
+				require.Equal(b, row.outcome != gateway.Answered, strings.Contains(b.whole(resp), `"error":`))
+				synctest.Wait()
+				require.Len(b, ends, 1)
+				require.Equal(b, row.outcome, ends[0].Outcome)
+				require.Equal(b, http.StatusOK, ends[0].Status, "it is what was sent")
+				require.Len(b, b.logs.lines(b, string(row.outcome)), 1)
+
+				line, server := "seawall.client.requests", map[string]string{}
+				for _, span := range d.spans.Ended() {
+					if span.SpanKind() == trace.SpanKindServer {
+						server = attrs(span)
+						require.Equal(b, row.span, span.Status().Code)
+					}
+				}
+				require.Equal(b, row.errType, server["error.type"])
+				if row.errType != "" {
+					line += " error.type=" + row.errType
+				}
+				require.Equal(b, 1.0, d.sums(b)[line+" http.response.status_code=200 seawall.client=alice"])
+			})
+		})
+	}
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -151,6 +152,11 @@ func (t *telemetry) end(x *exchange) {
 		errType = "broken"
 	case x.relay.status >= 500:
 		errType = "server_error"
+	case x.relay.status >= 400: // the status says it
+	case x.call.Err != nil || x.call.Status >= 500: // after a sign of life had sent a 200
+		errType = "server_error"
+	case x.call.Status >= 400:
+		errType = strconv.Itoa(x.call.Status)
 	}
 	came := make([]attribute.KeyValue, 0, 3) // of it
 	if x.relay.status != 0 {
@@ -177,7 +183,7 @@ func (t *telemetry) end(x *exchange) {
 		x.span.SetName(method(x.r) + " " + route)
 	}
 	x.span.SetAttributes(attrs...)
-	if x.relay.status >= 500 || errType == "broken" { // what a client does wrong is no failure of the server's
+	if x.relay.status >= 500 || errType == "broken" || errType == "server_error" { // what a client does wrong is no failure of the server's
 		x.span.SetStatus(codes.Error, "")
 	}
 	x.span.End()
