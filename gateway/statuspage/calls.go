@@ -106,13 +106,15 @@ func (c *calls) all() []callRow {
 func newCallRow(e *gateway.RequestEnd, now time.Time) callRow {
 	row := callRow{
 		ID: e.ID, At: now.UnixMilli(), Client: short(e.Client), Path: short(e.Path), Model: short(e.Model), Stream: e.Stream,
-		Status: e.Status, Outcome: string(e.Outcome), Code: e.Code, Error: told(e.Err),
+		// After a sign of life it is DeepSeek's status that tells.
+		Status: max(e.Status, e.Call.Status), Outcome: string(e.Outcome), Code: e.Code, Error: told(e.Err),
 		First: e.Call.FirstData.Milliseconds(), Took: e.Duration.Milliseconds(),
 		Cost: e.Call.Cost.Amount.Float64(), Guess: e.Call.Cost.Estimated, Cache: string(e.Call.Cache),
 	}
 	if u := e.Call.Usage; u != nil {
 		row.Hit, row.Miss, row.Output = u.PromptCacheHitTokens, u.PromptCacheMissTokens, u.CompletionTokens
 	}
+	last := brokenLast(&e.Call)
 	for i, a := range e.Call.Attempts {
 		if i == attemptsOut {
 			row.More = len(e.Call.Attempts) - i
@@ -125,8 +127,12 @@ func newCallRow(e *gateway.RequestEnd, now time.Time) callRow {
 		if a.Model != e.Model {
 			one.Model = short(a.Model)
 		}
-		if a.Broke != nil {
-			one.Error = "broke off after its first data: " + told(a.Broke)
+		broke := a.Broke
+		if i == last {
+			one.Kind, broke = "fault", e.Call.Err
+		}
+		if broke != nil {
+			one.Error = "broke off after its first data: " + told(broke)
 		}
 		switch {
 		case a.Hedge:

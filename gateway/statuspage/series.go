@@ -2,6 +2,7 @@ package statuspage
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 	refused          // refused by the gateway, or rejected by DeepSeek
 	left             // that their clients left
 	throttled        // attempts that were answered 429
-	faults           // attempts that failed in other ways
+	faults           // attempts that failed in other ways, at once or after their first data
 	hit              // prompt tokens from the context cache
 	miss             // other prompt tokens
 	output           // tokens of answers
@@ -71,6 +72,7 @@ func (s *series) ended(now time.Time, e *gateway.RequestEnd) {
 	defer s.mu.Unlock()
 	c := s.at(now.Unix())
 	c[kind]++
+	c[faults] += broken(&e.Call)
 	if u := e.Call.Usage; u != nil {
 		c[hit] += int64(u.PromptCacheHitTokens)
 		c[miss] += int64(u.PromptCacheMissTokens)
@@ -88,8 +90,44 @@ func wasRepaired(trail deepseek.Attempts) bool {
 	return false
 }
 
+// broken counts a call's attempts whose answers broke after their first data: when
+// attempted was told of them, all was well. What a call shared with another is the
+// other's.
+func broken(c *deepseek.CallEndEvent) (n int64) {
+	if c.Cache == deepseek.CacheShared {
+		return 0
+	}
+	for _, a := range c.Attempts {
+		if a.Broke != nil && (a.Err == nil || a.Lost) {
+			n++
+		}
+	}
+	if brokenLast(c) >= 0 {
+		n++
+	}
+	return n
+}
+
+// brokenLast is the place in the trail of the attempt whose answer broke after its
+// first data and was not continued; -1 if the call did not end that way.
+func brokenLast(c *deepseek.CallEndEvent) int {
+	if c.Err == nil || c.Cancelled || isGivenUp(c.Err) {
+		return -1
+	}
+	for i, a := range slices.Backward(c.Attempts) {
+		switch kindOf(a) {
+		case "lost":
+		case "ok":
+			return i
+		default:
+			return -1
+		}
+	}
+	return -1
+}
+
 // attempted counts an attempt, if it failed for the server's reasons or the
-// account's.
+// account's. One that breaks later is counted by ended.
 func (s *series) attempted(now time.Time, e deepseek.AttemptEvent) {
 	kind := faults
 	switch k := kindOf(e.Attempt); {

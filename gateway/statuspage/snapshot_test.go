@@ -267,6 +267,90 @@ func TestRequestsKept(t *testing.T) {
 	})
 }
 
+// An attempt whose answer breaks after its first data has failed too, whether or not
+// another goes on with the answer.
+func TestBrokenStreams(t *testing.T) {
+	// As the points of the series have them.
+	const answered, repaired, failed, faults, kinds = 0, 1, 2, 6, 7
+	stream := strings.Replace(flash, "{", `{"stream": true, `, 1)
+	for name, row := range map[string]struct {
+		opts  []deepseek.Option
+		reply deepseektest.Reply
+		want  [kinds]int64
+		trail []string
+		items []string
+	}{
+		"continued": {opts: []deepseek.Option{deepseek.WithStreamResume()}, reply: deepseektest.CutAfter(3), want: [kinds]int64{repaired: 5, faults: 5},
+			trail: []string{"fault", "ok"}, items: []string{"5 attempts failed at DeepSeek in the last minute"}},
+		"cut": {reply: deepseektest.CutAfter(3), want: [kinds]int64{failed: 5, faults: 5},
+			trail: []string{"fault"}, items: []string{"5 of 5 requests failed in the last minute"}},
+		"stalled": {opts: []deepseek.Option{deepseek.WithTimeouts(deepseek.Timeouts{BetweenData: time.Second})}, reply: deepseektest.StallAfter(3), want: [kinds]int64{failed: 5, faults: 5},
+			trail: []string{"fault"}, items: []string{"5 of 5 requests failed in the last minute"}},
+		"never begun": {opts: []deepseek.Option{deepseek.WithoutRetry()}, reply: deepseektest.ServiceUnavailable(), want: [kinds]int64{failed: 5, faults: 5},
+			trail: []string{"fault"}, items: []string{"5 of 5 requests failed in the last minute"}},
+		"whole": {reply: deepseektest.Normal(), want: [kinds]int64{answered: 5}, trail: []string{"ok"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			setup{opts: append(row.opts, deepseek.WithoutBreaker())}.run(t, func(b *bench) {
+				for range 5 {
+					b.srv.Enqueue(row.reply)
+					b.ask(stream)
+				}
+				time.Sleep(2 * time.Second)
+				m := b.now()
+				var sum [kinds]int64
+				for _, p := range m.Series.Points {
+					for i, n := range p[:kinds] {
+						sum[i] += n
+					}
+				}
+				require.Equal(b, row.want, sum)
+				var items []string
+				for _, item := range m.Outlook.Items {
+					items = append(items, item.Text)
+				}
+				require.Equal(b, row.items, items)
+				var trail []string
+				for _, a := range m.Calls[0].Trail {
+					trail = append(trail, a.Kind)
+					require.Equal(b, a.Kind == "fault" && name != "never begun", strings.HasPrefix(a.Error, "broke off after its first data: "), a.Error)
+				}
+				require.Equal(b, row.trail, trail)
+			})
+		})
+	}
+}
+
+// An error that was told after a sign of life is shown by its own status.
+func TestLateError(t *testing.T) {
+	setup{gateway: gateway.Settings{KeepAlive: gateway.KeepAlive{WholeAfter: time.Second}}}.run(t, func(b *bench) {
+		b.srv.Enqueue(deepseektest.Status(422).And(deepseektest.Delayed(5 * time.Second)))
+		status, _ := b.ask(flash)
+		require.Equal(b, http.StatusOK, status)
+		time.Sleep(2 * time.Second)
+		c := b.now().Calls[0]
+		require.Equal(b, "rejected", c.Outcome)
+		require.Equal(b, 422, c.Status)
+	})
+}
+
+// What its client closes is nobody's fault.
+func TestLeftStream(t *testing.T) {
+	pace := []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{FirstToken: time.Second, Token: time.Second})}
+	setup{server: pace, opts: []deepseek.Option{deepseek.WithStreamResume()}}.run(t, func(b *bench) {
+		resp, err := b.client.Post(b.url+"/chat/completions", "application/json", strings.NewReader(strings.Replace(flash, "{", `{"stream": true, `, 1)))
+		require.NoError(b, err)
+		require.NoError(b, resp.Body.Close())
+		time.Sleep(2 * time.Second)
+		m := b.now()
+		require.Equal(b, "client left", m.Calls[0].Outcome)
+		require.Equal(b, "ok", m.Calls[0].Trail[0].Kind)
+		for _, p := range m.Series.Points {
+			require.Zero(b, p[6])
+		}
+	})
+}
+
 // After five minutes a second is forgotten, whether or not anything came since.
 func TestSeries(t *testing.T) {
 	setup{}.run(t, func(b *bench) {
