@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/seawall-go/deepseek"
 )
@@ -65,4 +66,14 @@ func errorTypeOf(a deepseek.Attempt) string {
 		return "lost"
 	}
 	return errorType(a.Status, a.Err, false)
+}
+
+// longestText is how much of an error's text is told.
+const longestText = 1024
+
+// textOf is an error's text as it is told: without what servers say, and as shortened
+// is. It may have a trace id in it, which is whatever a server sent.
+func textOf(err error) string {
+	text := deepseek.LogText(err)
+	return strings.ToValidUTF8(text[:min(len(text), longestText)], "")
 }

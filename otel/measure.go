@@ -116,9 +116,9 @@ func (t *Telemetry) resume(e deepseek.ResumeEvent) {
 		{resumeKey, outcome}, {semconv.GenAIRequestModelKey, t.models.name(e.Model)},
 	}).add...)
 	event(e.Context, "resume", func() []attribute.KeyValue {
-		attrs := []attribute.KeyValue{resumeKey.String(outcome), keptKey.Int(e.Kept), causeKey.String(deepseek.LogText(e.Cause))}
+		attrs := []attribute.KeyValue{resumeKey.String(outcome), keptKey.Int(e.Kept), causeKey.String(textOf(e.Cause))}
 		if e.Refused != nil {
-			attrs = append(attrs, errorTextKey.String(deepseek.LogText(e.Refused)))
+			attrs = append(attrs, errorTextKey.String(textOf(e.Refused)))
 		}
 		return attrs
 	})
@@ -165,7 +165,7 @@ func (t *Telemetry) breaker(e deepseek.BreakerEvent) {
 func (t *Telemetry) storeError(e deepseek.StoreErrorEvent) {
 	t.storeErrors.Add(e.Context, 1, t.ofLabels.of(labels{{storeOpKey, e.Op}}).add...)
 	event(e.Context, "cache store failed", func() []attribute.KeyValue {
-		return []attribute.KeyValue{storeOpKey.String(e.Op), errorTextKey.String(deepseek.LogText(e.Err))}
+		return []attribute.KeyValue{storeOpKey.String(e.Op), errorTextKey.String(textOf(e.Err))}
 	})
 }
 

@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
@@ -237,6 +239,49 @@ func TestSpansOfSharedCalls(t *testing.T) {
 		require.Equal(s, 1.0, s.metrics()["seawall.attempts"][0].value)
 	})
 }
+
+// What a server sends for a trace id may be no UTF-8, and long: exporters would not
+// send it, nor anything with it.
+func TestTextsAreFit(t *testing.T) {
+	for _, id := range []string{"caf\xe9", strings.Repeat("\xe9", 5000), strings.Repeat("é", 5000)} {
+		wild := func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := next.RoundTrip(r)
+				if err == nil {
+					resp.Header.Set("X-Ds-Trace-Id", id)
+				}
+				return resp, err
+			})
+		}
+		setup{transport: []deepseek.Option{deepseek.WithAttemptMiddleware(wild), deepseek.WithStreamResume(), deepseek.WithRetry(deepseek.Retry{MaxAttempts: 2})}}.run(t, func(s *stand) {
+			object := deepseektest.Body(http.StatusOK, "application/json", `{"error":{"message":"x","type":"t"}}`)
+			s.srv.Enqueue(object, object, deepseektest.CutAfter(20), object, object)
+			_, _, err := s.ask(s.Context(), "/chat/completions", question)
+			require.Error(s, err)
+			_, _, err = s.ask(s.Context(), "/chat/completions", streamed)
+			require.Error(s, err)
+			texts := 0
+			for _, span := range s.spans.Ended() {
+				all := span.Attributes()
+				for _, e := range span.Events() {
+					all = append(all, e.Attributes...)
+				}
+				for _, kv := range append(all, attribute.String("status", span.Status().Description)) {
+					if kv.Value.Type() == attribute.STRING {
+						texts++
+						require.True(s, utf8.ValidString(kv.Value.AsString()), "%s: %q", kv.Key, kv.Value.AsString())
+						require.LessOrEqual(s, len(kv.Value.AsString()), 1024, kv.Key)
+					}
+				}
+			}
+			require.Greater(s, texts, 20)
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // The trace's context goes upstream only where that is asked for, and then tells
 // the attempt that the request is.

@@ -161,7 +161,7 @@ func fail(span trace.Span, errType string, err error) {
 	}
 	text := ""
 	if err != nil {
-		text = deepseek.LogText(err)
+		text = textOf(err)
 	}
 	span.SetStatus(codes.Error, text)
 }
