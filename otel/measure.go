@@ -32,7 +32,7 @@ func (k *track) kindOf(a deepseek.Attempt) string {
 }
 
 func (t *Telemetry) attempt(e deepseek.AttemptEvent) {
-	k := trackOf(e.Context)
+	k := t.trackOf(e.Context)
 	kind, errType := k.kindOf(e.Attempt), errorTypeOf(e.Attempt)
 	if k != nil && k.operation.generates() && errType == "" && e.Status < 300 {
 		t.models.answered(e.Attempt.Model)
@@ -99,7 +99,7 @@ func (t *Telemetry) wait(e deepseek.WaitEvent) {
 	t.waits.Record(e.Context, e.Wait.Seconds(), t.ofLabels.of(labels{
 		{waitReasonKey, e.Reason}, {semconv.GenAIRequestModelKey, t.models.name(e.Model)},
 	}).record...)
-	event(e.Context, "wait", func() []attribute.KeyValue {
+	t.event(e.Context, "wait", func() []attribute.KeyValue {
 		return []attribute.KeyValue{waitReasonKey.String(e.Reason), waitKey.Float64(e.Wait.Seconds())}
 	})
 }
@@ -115,14 +115,14 @@ func (t *Telemetry) resume(e deepseek.ResumeEvent) {
 	t.resumes.Add(e.Context, 1, t.ofLabels.of(labels{
 		{resumeKey, outcome}, {semconv.GenAIRequestModelKey, t.models.name(e.Model)},
 	}).add...)
-	event(e.Context, "resume", func() []attribute.KeyValue {
+	t.event(e.Context, "resume", func() []attribute.KeyValue {
 		attrs := []attribute.KeyValue{resumeKey.String(outcome), keptKey.Int(e.Kept), causeKey.String(textOf(e.Cause))}
 		if e.Refused != nil {
 			attrs = append(attrs, errorTextKey.String(textOf(e.Refused)))
 		}
 		return attrs
 	})
-	if k := trackOf(e.Context); k != nil {
+	if k := t.trackOf(e.Context); k != nil {
 		k.broke(e.Cause, false)
 	}
 }
@@ -131,7 +131,7 @@ func (t *Telemetry) fallback(e deepseek.FallbackEvent) {
 	t.fallbacks.Add(e.Context, 1, t.ofLabels.of(labels{
 		{semconv.GenAIRequestModelKey, t.models.name(e.From)}, {fallbackKey, t.models.name(e.To)}, {causeKey, e.Cause},
 	}).add...)
-	event(e.Context, "fallback", func() []attribute.KeyValue {
+	t.event(e.Context, "fallback", func() []attribute.KeyValue {
 		return []attribute.KeyValue{fallbackKey.String(shortened(e.To)), causeKey.String(e.Cause)}
 	})
 }
@@ -140,14 +140,14 @@ func (t *Telemetry) cooldown(e deepseek.CooldownEvent) {
 	t.cooldowns.Add(e.Context, 1, t.ofLabels.of(labels{
 		{accountKey, e.Account}, {stateKey, string(e.State)}, {causeKey, e.Cause},
 	}).add...)
-	event(e.Context, "cooldown", func() []attribute.KeyValue {
+	t.event(e.Context, "cooldown", func() []attribute.KeyValue {
 		attrs := []attribute.KeyValue{accountKey.String(e.Account), stateKey.String(string(e.State)), causeKey.String(e.Cause), forKey.Float64(e.For.Seconds())}
 		return appendName(attrs, keyKey, e.Key)
 	})
 }
 
 func (t *Telemetry) limit(e deepseek.LimitEvent) {
-	event(e.Context, "limit", func() []attribute.KeyValue {
+	t.event(e.Context, "limit", func() []attribute.KeyValue {
 		return []attribute.KeyValue{accountKey.String(e.Account), limitWasKey.Int(e.From), limitKey.Int(e.To)}
 	})
 }
@@ -156,7 +156,7 @@ func (t *Telemetry) breaker(e deepseek.BreakerEvent) {
 	t.breakerChanges.Add(e.Context, 1, t.ofLabels.of(labels{
 		{endpointKey, e.Endpoint}, {semconv.GenAIRequestModelKey, t.models.name(e.Model)}, {stateKey, string(e.To)},
 	}).add...)
-	event(e.Context, "breaker", func() []attribute.KeyValue {
+	t.event(e.Context, "breaker", func() []attribute.KeyValue {
 		attrs := []attribute.KeyValue{stateWasKey.String(string(e.From)), stateKey.String(string(e.To)), forKey.Float64(e.OpenFor.Seconds())}
 		return appendName(attrs, endpointKey, e.Endpoint)
 	})
@@ -164,16 +164,16 @@ func (t *Telemetry) breaker(e deepseek.BreakerEvent) {
 
 func (t *Telemetry) storeError(e deepseek.StoreErrorEvent) {
 	t.storeErrors.Add(e.Context, 1, t.ofLabels.of(labels{{storeOpKey, e.Op}}).add...)
-	event(e.Context, "cache store failed", func() []attribute.KeyValue {
+	t.event(e.Context, "cache store failed", func() []attribute.KeyValue {
 		return []attribute.KeyValue{storeOpKey.String(e.Op), errorTextKey.String(textOf(e.Err))}
 	})
 }
 
 func (t *Telemetry) callEnd(e deepseek.CallEndEvent) {
 	ctx := e.Context
-	k := trackOf(ctx)
+	k := t.trackOf(ctx)
 	if k == nil { // it began where nobody was asked for a context
-		k = &track{Context: ctx, operation: operationOf(e.Path)}
+		k = &track{Context: ctx, of: t, operation: operationOf(e.Path)}
 	}
 	if e.Err == nil && e.Cancelled { // while its answer was read, or before: the context knows which
 		e.Err = ctx.Err()

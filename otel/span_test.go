@@ -11,6 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seawall-go/deepseek"
@@ -237,6 +240,40 @@ func TestSpansOfSharedCalls(t *testing.T) {
 		}
 		require.Positive(s, s.metrics()["seawall.cache.cost.avoided"][0].value)
 		require.Equal(s, 1.0, s.metrics()["seawall.attempts"][0].value)
+	})
+}
+
+// A transport can have two telemetries, each of which tells all, and for itself.
+func TestTwoTelemetries(t *testing.T) {
+	spans, reader := tracetest.NewSpanRecorder(), sdkmetric.NewManualReader()
+	second, err := otel.New(otel.Options{
+		TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)),
+		MeterProvider:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
+	})
+	require.NoError(t, err)
+	setup{telemetry: otel.Options{Propagate: true}, transport: []deepseek.Option{second.Option()}}.run(t, func(s *stand) {
+		s.srv.Enqueue(deepseektest.ServiceUnavailable())
+		s.answered("/chat/completions", streamed)
+		other := *s
+		other.spans, other.reader = spans, reader
+		for _, one := range []*stand{s, &other} {
+			calls := one.calls()
+			require.Len(s, calls, 1)
+			call := calls[0]
+			require.Equal(s, "2", call.attrs["seawall.attempts"])
+			require.Contains(s, strings.Join(call.events, "\n"), "wait seawall.wait.reason=retry after fault")
+			require.Len(s, call.children, 2)
+			for i, kind := range []string{"first", "retry"} {
+				require.Equal(s, kind, call.children[i].attrs["seawall.attempt.kind"])
+				require.Equal(s, 1.0, s.only(one.metrics()["seawall.attempts"], "seawall.attempt.kind="+kind).value)
+			}
+			require.Equal(s, "503", call.children[0].attrs["error.type"])
+			require.Equal(s, []string{"first data"}, call.children[1].events)
+			require.Equal(s, call.EndTime(), call.children[1].EndTime())
+		}
+		for i, r := range s.srv.Requests() { // of the one that is to propagate
+			require.Contains(s, r.Header.Get("Traceparent"), s.calls()[0].children[i].SpanContext().SpanID().String())
+		}
 	})
 }
 

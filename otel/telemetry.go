@@ -88,7 +88,7 @@ func New(o Options) (*Telemetry, error) {
 func (t *Telemetry) Option() deepseek.Option {
 	opts := []deepseek.Option{deepseek.WithObserver(t.Observer())}
 	if t.options.Propagate {
-		opts = append(opts, deepseek.WithAttemptMiddleware(propagate))
+		opts = append(opts, deepseek.WithAttemptMiddleware(t.propagate))
 	}
 	return deepseek.WithOptions(opts...)
 }

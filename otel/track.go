@@ -17,6 +17,7 @@ import (
 // that is told of the call later finds it.
 type track struct {
 	context.Context // with the span in it, if there is one
+	of              *Telemetry
 	operation       operation
 	span            trace.Span // never nil
 
@@ -27,23 +28,47 @@ type track struct {
 	over    bool
 }
 
-// trackKey finds the *track among a context's values.
-type trackKey struct{}
+// trackKey finds the *track among a context's values. There may be one of each
+// telemetry: a transport can have several.
+type trackKey struct{ of *Telemetry }
 
 func (k *track) Value(key any) any {
-	if _, ok := key.(trackKey); ok {
+	if own, ok := key.(trackKey); ok && own.of == k.of {
 		return k
 	}
 	return k.Context.Value(key)
 }
 
-func trackOf(ctx context.Context) *track {
-	k, _ := ctx.Value(trackKey{}).(*track)
+func (t *Telemetry) trackOf(ctx context.Context) *track {
+	k, _ := ctx.Value(trackKey{t}).(*track)
 	return k
 }
 
+// attempt is the context of an attempt that has a span. Which span that is, it knows
+// itself: the one that a context tells is anybody's.
+type attempt struct {
+	context.Context
+	of   *Telemetry
+	span trace.Span
+}
+
+// attemptKey finds the *attempt among a context's values, as trackKey does a track.
+type attemptKey struct{ of *Telemetry }
+
+func (a *attempt) Value(key any) any {
+	if own, ok := key.(attemptKey); ok && own.of == a.of {
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+func (t *Telemetry) attemptOf(ctx context.Context) *attempt {
+	a, _ := ctx.Value(attemptKey{t}).(*attempt)
+	return a
+}
+
 func (t *Telemetry) callContext(e deepseek.CallStartEvent) context.Context {
-	k := &track{Context: e.Context, operation: operationOf(e.Path), span: tracenoop.Span{}}
+	k := &track{Context: e.Context, of: t, operation: operationOf(e.Path), span: tracenoop.Span{}}
 	if t.tracer == nil {
 		return k
 	}
@@ -68,7 +93,7 @@ func (t *Telemetry) callContext(e deepseek.CallStartEvent) context.Context {
 
 func (t *Telemetry) attemptContext(e deepseek.AttemptStartEvent) context.Context {
 	t.serves(e.Endpoint, e.Host)
-	k := trackOf(e.Context)
+	k := t.trackOf(e.Context)
 	if k == nil || !k.span.IsRecording() {
 		return nil
 	}
@@ -101,17 +126,23 @@ func (t *Telemetry) attemptContext(e deepseek.AttemptStartEvent) context.Context
 	if e.Wait > 0 {
 		attrs = append(attrs, waitKey.Float64(e.Wait.Seconds()))
 	}
-	ctx, _ := t.tracer.Start(e.Context, "attempt", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
-	return ctx
+	ctx := e.Context
+	if trace.SpanFromContext(ctx) != k.span { // but another's
+		ctx = trace.ContextWithSpan(ctx, k.span)
+	}
+	a := &attempt{of: t}
+	a.Context, a.span = t.tracer.Start(ctx, "attempt", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+	return a
 }
 
 // attemptSpan completes the span of an attempt, or leaves it open if its answer is
 // still to be read.
 func (k *track) attemptSpan(e deepseek.AttemptEvent, kind, errType string) {
-	span := trace.SpanFromContext(e.Context)
-	if !span.IsRecording() || span == k.span {
+	a := k.of.attemptOf(e.Context)
+	if a == nil {
 		return
 	}
+	span := a.span
 	span.SetAttributes(attemptKindKey.String(kind))
 	if e.Status != 0 {
 		span.SetAttributes(semconv.HTTPResponseStatusCode(e.Status))
@@ -167,8 +198,8 @@ func fail(span trace.Span, errType string, err error) {
 }
 
 // event is something that happened in the course of a call.
-func event(ctx context.Context, name string, attrs func() []attribute.KeyValue) {
-	if k := trackOf(ctx); k != nil && k.span.IsRecording() {
+func (t *Telemetry) event(ctx context.Context, name string, attrs func() []attribute.KeyValue) {
+	if k := t.trackOf(ctx); k != nil && k.span.IsRecording() {
 		k.span.AddEvent(name, trace.WithAttributes(attrs()...))
 	}
 }
