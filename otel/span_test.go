@@ -243,6 +243,38 @@ func TestSpansOfSharedCalls(t *testing.T) {
 	})
 }
 
+// An attempt of a shared call has a span too if it is made when the first caller has
+// left, whose span is over.
+func TestSpansOfASharedCallThatIsLeft(t *testing.T) {
+	pace := deepseektest.Pace{Headers: time.Second, FirstToken: time.Second, Token: 100 * time.Millisecond}
+	setup{server: []deepseektest.Option{deepseektest.WithPace(pace)}, transport: []deepseek.Option{deepseek.WithCache(deepseek.Cache{})}}.run(t, func(s *stand) {
+		s.srv.Enqueue(deepseektest.ServiceUnavailable().And(deepseektest.Delayed(3 * time.Second)))
+		ctx, leave := context.WithTimeout(s.Context(), time.Second)
+		defer leave()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _, err := s.ask(ctx, "/chat/completions", streamed)
+			require.Error(s, err)
+		}()
+		time.Sleep(500 * time.Millisecond)
+		s.answered("/chat/completions", streamed)
+		<-done
+
+		calls := s.calls() // all are ended
+		require.Len(s, calls, 2)
+		first := calls[0]
+		require.Len(s, first.children, 2)
+		require.Equal(s, "503", first.children[0].attrs["error.type"])
+		require.True(s, first.children[0].EndTime().After(first.EndTime()))
+		last := first.children[1]
+		require.Equal(s, "200", last.attrs["http.response.status_code"])
+		require.Equal(s, "retry", last.attrs["seawall.attempt.kind"])
+		require.True(s, last.StartTime().After(first.EndTime()))
+		require.Equal(s, []string{"first data"}, last.events)
+	})
+}
+
 // A transport can have two telemetries, each of which tells all, and for itself.
 func TestTwoTelemetries(t *testing.T) {
 	spans, reader := tracetest.NewSpanRecorder(), sdkmetric.NewManualReader()

@@ -94,7 +94,9 @@ func (t *Telemetry) callContext(e deepseek.CallStartEvent) context.Context {
 func (t *Telemetry) attemptContext(e deepseek.AttemptStartEvent) context.Context {
 	t.serves(e.Endpoint, e.Host)
 	k := t.trackOf(e.Context)
-	if k == nil || !k.span.IsRecording() {
+	// A call that others share goes on when its own caller has left, and its span is
+	// over: it records no more, but says that it is kept.
+	if k == nil || !k.span.IsRecording() && !k.span.SpanContext().IsSampled() {
 		return nil
 	}
 	k.mu.Lock()
@@ -153,10 +155,13 @@ func (k *track) attemptSpan(e deepseek.AttemptEvent, kind, errType string) {
 	fail(span, errType, e.Err)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if errType == "" && e.Stream && !k.over {
+	if errType == "" && e.Stream {
 		span.AddEvent("first data")
-		k.reading = span
-		return
+		if !k.over {
+			k.endReading()
+			k.reading = span
+			return
+		}
 	}
 	span.End()
 }
@@ -174,6 +179,11 @@ func (k *track) endReading() {
 func (k *track) broke(err error, cancelled bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.failReading(err, cancelled)
+}
+
+// failReading is broke, with k.mu held.
+func (k *track) failReading(err error, cancelled bool) {
 	if k.reading != nil {
 		fail(k.reading, errorType(0, err, cancelled), err)
 		k.endReading()
@@ -206,9 +216,9 @@ func (t *Telemetry) event(ctx context.Context, name string, attrs func() []attri
 
 // callSpan completes the span of a call.
 func (k *track) callSpan(e deepseek.CallEndEvent, errType string) {
-	k.broke(e.Err, e.Cancelled)
 	k.mu.Lock()
-	k.over = true
+	k.failReading(e.Err, e.Cancelled)
+	k.over = true // a further attempt's span, if others share the call, ends at its first data
 	k.mu.Unlock()
 	if !k.span.IsRecording() {
 		return
