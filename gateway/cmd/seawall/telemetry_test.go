@@ -228,6 +228,26 @@ func (q target) check(t *testing.T, title string, there map[string]map[string]bo
 	return names
 }
 
+// However many accounts there are, each is told of.
+func TestMetricsOfManyAccounts(t *testing.T) {
+	const accounts = 400
+	srv, keys := fake(t), t.TempDir()
+	var config strings.Builder
+	fmt.Fprintf(&config, "listen: 127.0.0.1:0\nbase_url: %s\ntelemetry: {metrics: {listen: 127.0.0.1:0}}\naccounts:\n", srv.URL)
+	for i := range accounts {
+		file := filepath.Join(keys, fmt.Sprint(i))
+		require.NoError(t, os.WriteFile(file, []byte(fmt.Sprintf("sk-many-%d\n", i)), 0o600))
+		fmt.Fprintf(&config, "  - {name: 'account %d', keys: 'file:%s'}\n", i, file)
+	}
+	s, _, _ := within(t, config.String())
+	resp, err := client(t).Get("http://" + s.exports.tcp.Addr().String() + "/metrics")
+	require.NoError(t, err)
+	text := whole(t, resp)
+	require.NotContains(t, text, "overflow")
+	active := regexp.MustCompile(`(?m)^seawall_account_state\{.*seawall_state="active".*\} 1$`)
+	require.Len(t, active.FindAllString(text, -1), accounts)
+}
+
 // Metrics are not where clients are, whether or not these have a key, nor at the
 // other address unless it is told.
 func TestMetricsAreApart(t *testing.T) {
