@@ -196,6 +196,7 @@ type target struct{ Expr, LegendFormat string }
 var (
 	metricName = regexp.MustCompile(`\b((?:seawall|gen_ai|http|process|go)_[a-z_]+)\{([^}]*)\}`)
 	matcher    = regexp.MustCompile(`([a-z_]+)(?:=~|!=|=)"`)
+	matchers   = regexp.MustCompile(`[a-z_]+(?:=~|!=|=)"[^"]*"`)
 	grouping   = regexp.MustCompile(`\bby \(([^)]*)\)`)
 	legend     = regexp.MustCompile(`\{\{([a-z_]+)\}\}`)
 )
@@ -216,6 +217,12 @@ func (q target) check(t *testing.T, title string, there map[string]map[string]bo
 	}
 	require.NotEmpty(t, names, "%s: %s", title, q.Expr)
 	require.Equal(t, strings.Count(q.Expr, "("), strings.Count(q.Expr, ")"), q.Expr)
+	// What has not happened yet has no series, and a share of that would be no data.
+	if part, whole, is := strings.Cut(q.Expr, ") / "); is {
+		for _, only := range matchers.FindAllString(part, -1) {
+			require.True(t, strings.Contains(whole, only) || strings.Contains(part, " or "), "%s: without %s there is nothing: %s", title, only, q.Expr)
+		}
+	}
 	for _, by := range grouping.FindAllStringSubmatch(q.Expr, -1) {
 		for label := range strings.SplitSeq(by[1], ",") {
 			require.True(t, labels[strings.TrimSpace(label)], "%s: no label %s in %v", title, label, names)
