@@ -280,6 +280,33 @@ func TestStatusPageReconnects(t *testing.T) {
 	require.Empty(t, b.complaints("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET", "net::ERR_EMPTY_RESPONSE"))
 }
 
+// Things that are told in the same words, but for a number, are each there once.
+func TestStatusPageOfLikeItems(t *testing.T) {
+	ofThePage(t)
+	b := newBrowser(t)
+	srv := fake(t)
+	srv.Handle(func(*deepseektest.Request) *deepseektest.Reply {
+		down := deepseektest.ServiceUnavailable()
+		return &down
+	})
+	p := serve(t, srv.URL, "status: {listen: '127.0.0.1:0'}\nretry: {max_attempts: 1}\nbreaker: {in_a_row: 2, open_for: 10m}\n")
+	b.do(chromedp.Navigate(p.page()))
+	c := client(t)
+	for _, model := range []string{"model-1", "model-2"} {
+		for range 3 {
+			resp := post(t, c, p.url+"/chat/completions", strings.Replace(chatBody, "deepseek-flash", model, 1))
+			require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+			_, _ = all(resp)
+		}
+	}
+	b.until(`document.querySelector("#items").textContent.includes("model-2 at")`)
+	time.Sleep(2500 * time.Millisecond) // some messages more
+	for _, model := range []string{"model-1", "model-2"} {
+		require.Equal(t, 1, is[int](b, `[...document.querySelectorAll("#items li")].filter((e) => e.textContent.includes("`+model+` at")).length`), b.text("#items"))
+	}
+	p.stop()
+}
+
 // Whatever names there are, they are text; and the key that the page is locked
 // with is asked for once.
 func TestStatusPageShowsText(t *testing.T) {

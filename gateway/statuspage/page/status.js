@@ -91,7 +91,11 @@ function list(parent, items, key, build) {
 	const have = new Map();
 	let place = parent.tHead ? parent.tHead.nextElementSibling : parent.firstElementChild;
 	for (const item of items) {
-		const name = key(item), text = JSON.stringify(item);
+		const text = JSON.stringify(item);
+		let name = key(item);
+		while (have.has(name)) { // of two items: both are to be shown
+			name += "'";
+		}
 		let one = had.get(name);
 		if (!one || one.text !== text) {
 			const element = build(item);
