@@ -5,12 +5,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -278,6 +282,65 @@ func TestStatusPageReconnects(t *testing.T) {
 	again.stop()
 	b.until(`document.documentElement.dataset.link === "lost"`)
 	require.Empty(t, b.complaints("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET", "net::ERR_EMPTY_RESPONSE"))
+}
+
+// What somebody reads stays, once, over a connection that breaks and over a restart of
+// the gateway.
+func TestStatusPageKeepsWhatIsOpen(t *testing.T) {
+	ofThePage(t)
+	var behind atomic.Pointer[url.URL]
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(behind.Load()) }, ErrorLog: log.New(io.Discard, "", 0),
+	})
+	t.Cleanup(proxy.Close) // after the browser, which it waits for
+	b := newBrowser(t)
+	srv := fake(t)
+	config := "status: {listen: '127.0.0.1:0'}\n"
+	c := client(t)
+	before := func(p *process) {
+		u, err := url.Parse(p.page())
+		require.NoError(t, err)
+		behind.Store(u)
+	}
+	ask := func(p *process) {
+		whole(t, post(t, c, p.url+"/chat/completions", chatBody))
+	}
+	again := func() {
+		proxy.CloseClientConnections()
+		b.until(`document.documentElement.dataset.link === "lost"`)
+		b.until(`document.documentElement.dataset.link === "live"`)
+	}
+	shown := func(calls int) {
+		b.Helper()
+		b.until(fmt.Sprintf(`document.querySelectorAll("tr.call").length === %d`, calls))
+		time.Sleep(2500 * time.Millisecond) // some messages more
+		require.Equal(b, calls, is[int](b, `document.querySelectorAll("tr.call").length`))
+		require.Equal(b, 1, is[int](b, `document.querySelectorAll("tr.detail").length`))
+	}
+	p := serve(t, srv.URL, config)
+	before(p)
+	b.do(chromedp.Navigate(proxy.URL))
+	b.until(`document.documentElement.dataset.link === "live"`)
+	ask(p)
+	b.until(`document.querySelectorAll("tr.call").length === 1`)
+	is[any](b, `document.querySelector("tr.call button").click()`)
+	b.until(`document.querySelectorAll("tr.detail").length === 1`)
+	open := is[string](b, `document.querySelector("tr.detail").id`)
+	again()
+	shown(1)
+
+	p2 := serve(t, srv.URL, config)
+	before(p2)
+	again()
+	shown(1)
+	ask(p2) // the first request of this gateway, too
+	shown(2)
+	require.Equal(t, open, is[string](b, `document.querySelector("tr.detail").id`))
+	is[any](b, `document.querySelectorAll("tr.call button")[1].click()`)
+	b.until(`document.querySelectorAll("tr.call").length === 1`)
+	require.Equal(t, 0, is[int](b, `document.querySelectorAll("tr.detail").length`))
+	p.stop()
+	p2.stop()
 }
 
 // Things that are told in the same words, but for a number, are each there once.

@@ -366,7 +366,7 @@ function showJournal() {
 const callsShown = 25;
 let paused = null; // the requests that are shown, while it is paused
 let onlyTrouble = false;
-const open = new Map(); // those that are opened, by number
+const open = new Map(); // those that are opened, by their ids: numbers begin anew when the gateway does
 
 const smoothly = (c) => c.outcome === "answered" && !(c.trail || []).some((a) => !["ok", "lost", "left"].includes(a.kind));
 
@@ -377,14 +377,14 @@ function showCalls() {
 	}
 	latest = latest.slice(0, callsShown);
 	for (const c of open.values()) { // what somebody reads stays
-		if (!latest.includes(c)) {
+		if (!latest.some((other) => other.id === c.id)) { // it may have been sent again
 			latest.push(c);
 		}
 	}
-	const rows = latest.flatMap((c) => (open.has(c.n) ? [{ c }, { c, detail: true }] : [{ c }]));
-	list($("calls").tBodies[0], rows, (r) => r.c.n + (r.detail ? "+" : ""), (r) => (r.detail ? detailRow(r.c) : callRow(r.c)));
+	const rows = latest.flatMap((c) => (open.has(c.id) ? [{ c }, { c, detail: true }] : [{ c }]));
+	list($("calls").tBodies[0], rows, (r) => r.c.id + (r.detail ? "+" : ""), (r) => (r.detail ? detailRow(r.c) : callRow(r.c)));
 	for (const button of $("calls").querySelectorAll("button[data-call]")) {
-		mark(button, "aria-expanded", open.has(Number(button.dataset.call)));
+		mark(button, "aria-expanded", open.has(button.dataset.call));
 	}
 	put($("calls-sum"), paused ? "paused" : "");
 	$("calls").hidden = rows.length === 0;
@@ -403,7 +403,7 @@ function callRow(c) {
 	const dots = (more) => make("span", { class: "dots" + more, title: inWords, "aria-hidden": "true" },
 		...trail.map((a) => make("i", { "data-kind": a.kind })), c.more ? "+" + c.more : "");
 	return make("tr", { class: "call" },
-		make("th", { scope: "row" }, make("button", { type: "button", class: "open", "data-call": c.n, "aria-expanded": "false", "aria-controls": "call-" + c.n }, clock(c.at))),
+		make("th", { scope: "row" }, make("button", { type: "button", class: "open", "data-call": c.id, "aria-expanded": "false", "aria-controls": "call-" + c.id }, clock(c.at))),
 		make("td", {}, make("span", { class: "name" }, c.model || c.path), c.client ? make("span", { class: "sub" }, c.client) : ""),
 		make("td", {}, pill(c.outcome === "answered" ? String(c.status) : c.outcome, outcomeLevel[c.outcome]),
 			dots(" small"), c.outcome === "answered" ? "" : make("span", { class: "sub" }, c.code || (c.status ? String(c.status) : ""))),
@@ -429,7 +429,7 @@ function detailRow(c) {
 		make("span", {}, "in " + took(a.took)),
 		a.error ? make("span", { class: "error" }, a.error) : "",
 		a.trace ? make("code", { title: "trace id" }, a.trace) : "")));
-	return make("tr", { class: "detail", id: "call-" + c.n }, make("td", { colspan: 8 },
+	return make("tr", { class: "detail", id: "call-" + c.id }, make("td", { colspan: 8 },
 		make("dl", {}, ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
 		c.trail ? trail : make("p", { class: "empty" }, "Nothing was sent to DeepSeek."),
 		c.more ? make("p", { class: "empty" }, `and ${some(c.more, "attempt")} more`) : ""));
@@ -442,9 +442,9 @@ $("calls").addEventListener("click", (e) => {
 	if (!row || getSelection().toString()) {
 		return;
 	}
-	const n = Number(row.querySelector("button").dataset.call);
-	if (!open.delete(n)) {
-		open.set(n, (paused || [...calls.values()]).find((c) => c.n === n));
+	const id = row.querySelector("button").dataset.call;
+	if (!open.delete(id)) {
+		open.set(id, (paused || [...calls.values()]).find((c) => c.id === id));
 	}
 	showCalls();
 });
