@@ -343,6 +343,34 @@ func TestStatusPageKeepsWhatIsOpen(t *testing.T) {
 	p2.stop()
 }
 
+// A page that is watched for long knows of trouble what one knows that begins now.
+func TestStatusPageKeepsTrouble(t *testing.T) {
+	ofThePage(t)
+	b := newBrowser(t)
+	srv := fake(t)
+	p := serve(t, srv.URL, "status: {listen: '127.0.0.1:0'}\n")
+	b.do(chromedp.Navigate(p.page()))
+	b.until(`document.documentElement.dataset.link === "live"`)
+	c := client(t)
+	ask := func(body string) {
+		resp := post(t, c, p.url+"/chat/completions", body)
+		_, _ = all(resp)
+		last := resp.Header.Get("X-Request-Id")
+		b.until(`document.querySelector("tr.call button")?.dataset.call === "` + last + `"`)
+	}
+	ask(`{"model": "deepseek-flash", "messages": "wrong"}`)
+	for range 4 {
+		for range 39 {
+			whole(t, post(t, c, p.url+"/chat/completions", chatBody))
+		}
+		ask(chatBody)
+	}
+	is[any](b, `document.querySelector("#only").click()`)
+	b.until(`document.querySelectorAll("tr.call").length === 1`)
+	require.Contains(t, b.text("tr.call"), "rejected")
+	p.stop()
+}
+
 // Things that are told in the same words, but for a number, are each there once.
 func TestStatusPageOfLikeItems(t *testing.T) {
 	ofThePage(t)

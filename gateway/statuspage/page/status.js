@@ -44,9 +44,8 @@ function take(message) {
 	for (const c of message.calls || []) {
 		calls.set(c.n, c);
 	}
-	while (calls.size > 150) {
-		calls.delete(calls.keys().next().value);
-	}
+	forget((c) => smoothly(c), 50);
+	forget((c) => !smoothly(c), 100);
 	for (const e of message.journal || []) {
 		journal.set(e.n, e);
 	}
@@ -56,6 +55,15 @@ function take(message) {
 	pointsEnd = Math.max(pointsEnd, from + more.length);
 	news = message;
 	show();
+}
+
+// forget keeps the last requests of a sort, as many as the server does: of those that
+// went through trouble more, because it is them that are looked for.
+function forget(sort, most) {
+	const all = [...calls.values()].filter(sort);
+	for (const old of all.slice(0, Math.max(0, all.length - most))) {
+		calls.delete(old.n);
+	}
 }
 
 // --- the document's parts
