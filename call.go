@@ -413,7 +413,10 @@ func (c *call) brokeOff(cause error, before *Usage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.attempts); n > 0 {
-		c.attempts[n-1].broke = cause
+		i := n - 1
+		for ; i > 0 && (c.attempts[i].lost || c.attempts[i].err != nil); i-- { // a hedge that did not answer
+		}
+		c.attempts[i].broke = cause
 	}
 	c.tally.Store(nil)
 	r := c.rare()

@@ -61,6 +61,7 @@ type relay struct {
 	timer  *time.Timer // nil: the connection is not kept alive
 
 	next int64 // sequence number of a /responses stream's next event
+	late int   // status of what the client was told when another had been sent
 	lost bool  // the client could not be written to
 
 	// Guarded by mu.
@@ -380,6 +381,7 @@ func (y *relay) fail(p *problem) error {
 		p.write(y.w, y.format)
 		return nil
 	case !y.stream:
+		y.late = p.status
 		_, err := y.w.Write(p.body(y.format))
 		return err
 	case y.amid: // not to be told apart from what it would be in the middle of

@@ -52,10 +52,13 @@ func (x *exchange) requestEnd(now time.Time) RequestEnd {
 	return e
 }
 
-// outcome is what became of the exchange. DeepSeek's status counts too: the client
-// may have been sent a 200, as a sign of life, before there was one.
+// status is what the exchange came to: the client may have been sent a 200, as a sign
+// of life, before that was known.
+func (x *exchange) status() int { return max(x.relay.status, x.relay.late, x.call.Status) }
+
+// outcome is what became of the exchange.
 func (x *exchange) outcome() Outcome {
-	status := max(x.relay.status, x.call.Status)
+	status := x.status()
 	switch {
 	case x.problem != nil:
 		return Refused

@@ -153,10 +153,10 @@ func (t *telemetry) end(x *exchange) {
 	case x.relay.status >= 500:
 		errType = "server_error"
 	case x.relay.status >= 400: // the status says it
-	case x.call.Err != nil || x.call.Status >= 500: // after a sign of life had sent a 200
+	case x.call.Err != nil || x.status() >= 500: // after a sign of life had sent a 200
 		errType = "server_error"
-	case x.call.Status >= 400:
-		errType = strconv.Itoa(x.call.Status)
+	case x.status() >= 400:
+		errType = strconv.Itoa(x.status())
 	}
 	came := make([]attribute.KeyValue, 0, 3) // of it
 	if x.relay.status != 0 {
