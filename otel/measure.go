@@ -2,7 +2,6 @@ package otel
 
 import (
 	"context"
-	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
@@ -187,24 +186,11 @@ func (t *Telemetry) callEnd(e deepseek.CallEndEvent) {
 	if e.Cost.Avoided != 0 {
 		t.costAvoided.Add(ctx, e.Cost.Avoided.Float64(), t.ofLabels.of(labels{{currencyKey, e.Cost.Currency}}).add...)
 	}
-	if e.Err != nil {
-		t.waitedInVain(ctx, e)
-	}
 	if k.operation.generates() {
 		t.generation(ctx, k.operation, e, errType)
 	}
 	if k.span != nil {
 		k.callSpan(e, errType)
-	}
-}
-
-// waitedInVain measures a wait for room that no event tells, because it led nowhere.
-func (t *Telemetry) waitedInVain(ctx context.Context, e deepseek.CallEndEvent) {
-	var full *deepseek.QueueFullError
-	if errors.As(e.Err, &full) && full.Waited > 0 {
-		t.waits.Record(ctx, full.Waited.Seconds(), t.ofLabels.of(labels{
-			{waitReasonKey, "room"}, {semconv.GenAIRequestModelKey, t.models.name(e.Model)},
-		}).record...)
 	}
 }
 

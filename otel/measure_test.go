@@ -217,8 +217,12 @@ func TestWaitsInVainAreMeasured(t *testing.T) {
 		time.Sleep(time.Second)
 		_, _, err := s.ask(s.Context(), "/chat/completions", streamed)
 		require.ErrorIs(s, err, deepseek.ErrQueueFull)
+		ctx, cancel := context.WithTimeout(s.Context(), time.Second)
+		defer cancel()
+		_, _, err = s.ask(ctx, "/chat/completions", streamed)
+		require.ErrorIs(s, err, context.DeadlineExceeded)
 		<-done
-		require.InDelta(s, 2, s.only(s.metrics()["seawall.wait.duration"], "seawall.wait.reason=room").value, 1e-9)
+		require.InDelta(s, 3, s.only(s.metrics()["seawall.wait.duration"], "seawall.wait.reason=room").value, 1e-9)
 		require.Equal(s, uint64(1), s.only(s.metrics()["gen_ai.client.operation.duration"], "error.type=queue_full").count)
 	})
 }
