@@ -114,17 +114,20 @@ func (r *ChatRequest) thinks() bool {
 }
 
 // path is where the request must go: prefix completion and strict tools are
-// beta.
-func (r *ChatRequest) path() string {
-	beta := len(r.Messages) > 0 && r.Messages[len(r.Messages)-1].Prefix
+// beta, where there is that.
+func (r *ChatRequest) path(at rules) string {
+	if at.prefix && len(r.Messages) > 0 && r.Messages[len(r.Messages)-1].Prefix {
+		return betaChatPath
+	}
 	for i := range r.Tools {
-		beta = beta || r.Tools[i].Function.Strict
+		if at.beta && r.Tools[i].Function.Strict {
+			return betaChatPath
+		}
 	}
-	if beta {
-		return "/beta/chat/completions"
-	}
-	return "/chat/completions"
+	return chatPath
 }
+
+const betaChatPath = "/beta" + chatPath
 
 // chatFields are the members that ChatRequest writes itself.
 var chatFields = []string{"model", "messages", "thinking", "reasoning_effort", "max_tokens", "temperature", "top_p",

@@ -78,9 +78,13 @@ func TestBetaPath(t *testing.T) {
 	tool := FunctionTool("f", "", nil)
 	strict := tool
 	strict.Function.Strict = true
-	require.Equal(t, "/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{tool}}).path())
-	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{strict}}).path())
-	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a"), AssistantPrefix("b")}}).path())
+	require.Equal(t, "/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{tool}}).path(ofDeepSeek))
+	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{strict}}).path(ofDeepSeek))
+	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a"), AssistantPrefix("b")}}).path(ofDeepSeek))
+	require.Equal(t, "/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{strict}}).path(rules{}))
+	require.Equal(t, "/chat/completions", (&ChatRequest{Messages: []Message{User("a")}, Tools: []Tool{strict}}).path(rules{prefix: true}))
+	require.Equal(t, "/beta/chat/completions", (&ChatRequest{Messages: []Message{User("a"), AssistantPrefix("b")}, Tools: []Tool{strict}}).path(rules{prefix: true}))
+	require.Equal(t, "/chat/completions", (&ChatRequest{Messages: []Message{User("a"), AssistantPrefix("b")}}).path(rules{}))
 }
 
 func TestContainsFold(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
@@ -26,9 +27,7 @@ import (
 // by [New]; the zero value is of no use.
 type Client struct {
 	transport *Transport
-	// official says that requests are written for DeepSeek itself, the first of
-	// the endpoints, or for a stand-in on loopback, so that its rules hold.
-	official bool
+	rules     rules
 }
 
 // New returns a client. Without options it takes its keys from the environment:
@@ -38,8 +37,10 @@ func New(opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{transport: t, official: t.endpoints[0].deepSeek}, nil
+	return newClient(t), nil
 }
+
+func newClient(t *Transport) *Client { return &Client{transport: t, rules: rulesOf(t.endpoints)} }
 
 // String says where calls go, and nothing of keys.
 func (c *Client) String() string { return "client over a " + c.transport.String() }
@@ -55,14 +56,17 @@ func (c *Client) Transport() *Transport { return c.transport }
 // was cut off by MaxTokens is no error: look at its FinishReason.
 //
 // A request that continues an assistant message, or has strict tools, goes to
-// DeepSeek's beta address by itself.
+// DeepSeek's beta address by itself. Where there is none, the latter is sent to
+// the usual address, and so is the former under [WithoutValidation], but refused
+// with a [*RequestError] else. A server on this machine is taken for one that has
+// it, unless its [Endpoint] has [DialectOpenAI].
 func (c *Client) Chat(ctx context.Context, req *ChatRequest) (*ChatResponse, error) {
 	body, err := validBody(c, req, false)
 	if err != nil {
 		return nil, err
 	}
 	answer := new(ChatResponse)
-	resp, call, err := c.call(ctx, req.path(), cmp.Or(req.Model, ModelFlash), body, answer.decode)
+	resp, call, err := c.call(ctx, req.path(c.rules), cmp.Or(req.Model, ModelFlash), body, answer.decode)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +87,7 @@ func (c *Client) ChatStream(ctx context.Context, req *ChatRequest) (*ChatStream,
 	if err != nil {
 		return nil, err
 	}
-	events, err := c.stream(ctx, req.path(), cmp.Or(req.Model, ModelFlash), body)
+	events, err := c.stream(ctx, req.path(c.rules), cmp.Or(req.Model, ModelFlash), body)
 	if err != nil {
 		return nil, err
 	}
@@ -93,18 +97,33 @@ func (c *Client) ChatStream(ctx context.Context, req *ChatRequest) (*ChatStream,
 // validBody is the body of a request, once it has been looked at.
 func validBody[R any, P interface {
 	*R
-	validate(stream, official bool) error
+	validate(stream bool, at rules) error
 	body(stream bool) ([]byte, error)
 }](c *Client, req P, stream bool) ([]byte, error) {
 	if req == nil {
 		return nil, &RequestError{Field: "request", Reason: "is nil"}
 	}
 	if c.transport.validate {
-		if err := req.validate(stream, c.official); err != nil {
+		if err := req.validate(stream, c.rules); err != nil {
 			return nil, err
 		}
 	}
 	return req.body(stream)
+}
+
+// url is where a path of the API is: at the first endpoint; what is beta, at the
+// first that has it.
+func (c *Client) url(path string) string {
+	at := c.transport.endpoints[0]
+	if strings.HasPrefix(path, betaPart) {
+		for _, e := range c.transport.endpoints {
+			if e.deepSeek {
+				at = e
+				break
+			}
+		}
+	}
+	return at.url(path)
 }
 
 // send makes a call and returns its response, which is a 2xx.
@@ -114,7 +133,7 @@ func (c *Client) send(ctx context.Context, method, path, model string, body []by
 	if body != nil {
 		content = bytes.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.transport.endpoints[0].url(path), content)
+	req, err := http.NewRequestWithContext(ctx, method, c.url(path), content)
 	if err != nil {
 		return nil, nil, &CallError{Err: err}
 	}

@@ -197,6 +197,74 @@ func TestNothingIsSentThatDeepSeekRejects(t *testing.T) {
 	require.ErrorContains(t, err, "was sent")
 }
 
+// Hosts are asked at addresses that they have, and DeepSeek's beta address is
+// DeepSeek's.
+func TestHostsAreAskedWhereTheyAnswer(t *testing.T) {
+	strict := ask(deepseek.User("x"))
+	strict.Model, strict.Tools = "DeepSeek-V4-Flash", []deepseek.Tool{deepseek.FunctionTool("f", "", nil)}
+	strict.Tools[0].Function.Strict = true
+	prefix := ask(deepseek.User("x"), deepseek.AssistantPrefix("y"))
+	endpoint := func(name, base string, dialect deepseek.Dialect) deepseek.Endpoint {
+		return deepseek.Endpoint{Name: name, BaseURL: base, Dialect: dialect, Accounts: []deepseek.Account{{Keys: []string{"sk-" + name}}}}
+	}
+	spare := endpoint("b", deepseek.DefaultBaseURL, "")
+	spare.Priority = 1
+	const refused = ""
+	for _, c := range []struct {
+		name                       string
+		opts                       []deepseek.Option
+		plain, strict, prefix, fim string // where requests go
+	}{
+		{"vLLM", []deepseek.Option{deepseek.WithAPIKeys("k"), deepseek.WithBaseURL("http://localhost:8000/v1")}, "http://localhost:8000/v1/chat/completions",
+			"http://localhost:8000/beta/chat/completions", "http://localhost:8000/beta/chat/completions", "http://localhost:8000/beta/completions"},
+		{"vLLM that is said to be no DeepSeek", []deepseek.Option{deepseek.WithEndpoints(endpoint("a", "http://localhost:8000/v1", deepseek.DialectOpenAI))},
+			"http://localhost:8000/v1/chat/completions", "http://localhost:8000/v1/chat/completions", refused, refused},
+		{"OpenRouter", []deepseek.Option{deepseek.WithAPIKeys("k"), deepseek.WithBaseURL("https://openrouter.ai/api/v1")},
+			"https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/chat/completions", refused, refused},
+		{"OpenRouter, unchecked", []deepseek.Option{deepseek.WithAPIKeys("k"), deepseek.WithBaseURL("https://openrouter.ai/api/v1"), deepseek.WithoutValidation()},
+			"https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/completions"},
+		{"OpenRouter, then DeepSeek", []deepseek.Option{deepseek.WithEndpoints(endpoint("a", "https://openrouter.ai/api/v1", ""), spare)},
+			"https://openrouter.ai/api/v1/chat/completions", "https://openrouter.ai/api/v1/chat/completions", "https://api.deepseek.com/beta/chat/completions", "https://api.deepseek.com/beta/completions"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var asked string
+			base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_ = req.Body.Close()
+				asked = req.URL.String()
+				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
+					Body: io.NopCloser(strings.NewReader(`{"id":"x","choices":[]}`))}, nil
+			})
+			opts := append([]deepseek.Option{deepseek.WithTransport(base), deepseek.WithoutRetry()}, c.opts...)
+			client, err := deepseek.New(opts...)
+			require.NoError(t, err)
+			for _, call := range []struct {
+				want, field string
+				do          func() error
+			}{
+				{c.plain, "", func() error { _, err := client.Chat(t.Context(), ask(deepseek.User("x"))); return err }},
+				{c.strict, "", func() error { _, err := client.Chat(t.Context(), strict); return err }},
+				{c.prefix, "messages[1].prefix", func() error { _, err := client.Chat(t.Context(), prefix); return err }},
+				{c.fim, "prompt", func() error {
+					_, err := client.Complete(t.Context(), &deepseek.CompletionRequest{Prompt: "x"})
+					return err
+				}},
+			} {
+				asked = refused
+				err := call.do()
+				require.Equal(t, call.want, asked)
+				if call.want != refused {
+					require.NoError(t, err)
+					continue
+				}
+				var bad *deepseek.RequestError
+				require.ErrorAs(t, err, &bad)
+				require.Equal(t, call.field, bad.Field)
+			}
+		})
+	}
+}
+
 // What is no request, or cannot be written as JSON, is an error of every call,
 // and no panic.
 func TestNilAndUnwritableRequestsAreErrors(t *testing.T) {

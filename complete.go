@@ -184,17 +184,25 @@ func (c *CompletionChoice) encode(w *jsonWriter) {
 	o.end()
 }
 
-const completionsPath = "/beta/completions"
+// completionsPath is where completions are: FIM is beta, where there is that.
+func completionsPath(at rules) string {
+	if at.prefix {
+		return "/beta/completions"
+	}
+	return "/completions"
+}
 
 // Complete fills in the middle: it returns the text between the request's prompt
-// and suffix. Its errors are those of [Client.Chat].
+// and suffix. It goes to DeepSeek's beta address; where there is none, to /completions
+// under [WithoutValidation], and else it is refused with a [*RequestError]. Its errors
+// are those of [Client.Chat].
 func (c *Client) Complete(ctx context.Context, req *CompletionRequest) (*CompletionResponse, error) {
 	body, err := validBody(c, req, false)
 	if err != nil {
 		return nil, err
 	}
 	answer := new(CompletionResponse)
-	if _, _, err = c.call(ctx, completionsPath, cmp.Or(req.Model, ModelFlash), body, answer.decode); err != nil {
+	if _, _, err = c.call(ctx, completionsPath(c.rules), cmp.Or(req.Model, ModelFlash), body, answer.decode); err != nil {
 		return nil, err
 	}
 	for _, choice := range answer.Choices {
@@ -212,7 +220,7 @@ func (c *Client) CompleteStream(ctx context.Context, req *CompletionRequest) (*C
 	if err != nil {
 		return nil, err
 	}
-	events, err := c.stream(ctx, completionsPath, cmp.Or(req.Model, ModelFlash), body)
+	events, err := c.stream(ctx, completionsPath(c.rules), cmp.Or(req.Model, ModelFlash), body)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,9 @@ func isWithin(host, domain string) bool {
 
 // isDeepSeek reports whether a host is DeepSeek itself, or a stand-in for it on
 // this machine.
-func isDeepSeek(host string) bool { return isLoopback(host) || isWithin(host, "deepseek.com") }
+func isDeepSeek(host string) bool { return isLoopback(host) || isWithin(host, deepSeekDomain) }
+
+const deepSeekDomain = "deepseek.com"
 
 // withDefaults checks the endpoint and fills in what it leaves open.
 func (e Endpoint) withDefaults() (Endpoint, *url.URL, error) {
@@ -173,6 +175,8 @@ type endpoint struct {
 	form     form
 	paths    []string
 	deepSeek bool
+	itself   bool // DeepSeek, and no stand-in for it
+	vague    bool // nobody said so, and the base URL is as that of vLLM is
 
 	pool    *Pool    // nil under a route of the caller's own
 	breaker *breaker // nil: none
@@ -183,6 +187,7 @@ type endpoint struct {
 }
 
 func newEndpoint(config Endpoint) (*endpoint, error) {
+	told := config.Dialect != ""
 	config, base, err := config.withDefaults()
 	if err != nil {
 		return nil, err
@@ -194,6 +199,8 @@ func newEndpoint(config Endpoint) (*endpoint, error) {
 		deepSeek: config.Dialect == DialectDeepSeek,
 	}
 	e.self.endpoint = e
+	e.itself = e.deepSeek && isWithin(base.Hostname(), deepSeekDomain)
+	e.vague = e.deepSeek && !e.itself && !told && strings.HasSuffix(e.prefix, "/v1")
 	e.root = e.prefix
 	if e.deepSeek {
 		for _, part := range deepSeekParts {
@@ -299,5 +306,16 @@ func (e *endpoint) join(prefix, rest string) *url.URL {
 }
 
 // url is the URL of a path of the API for the typed client. A base URL may name
-// a part of DeepSeek's API, as SDKs' settings do; the path brings its own.
-func (e *endpoint) url(path string) string { return e.join(e.root, path).String() }
+// a part of DeepSeek's API, as SDKs' settings do; the path brings its own. What
+// stands in for DeepSeek may have all but the beta address below its /v1 only, as
+// vLLM does.
+func (e *endpoint) url(path string) string {
+	prefix := e.root
+	if e.deepSeek && !e.itself && !strings.HasPrefix(path, betaPart) {
+		prefix = strings.TrimSuffix(e.prefix, "/beta")
+	}
+	return e.join(prefix, path).String()
+}
+
+// betaPart begins the paths of DeepSeek's beta API.
+const betaPart = "/beta/"

@@ -98,12 +98,43 @@ func TestEndpointURLs(t *testing.T) {
 		{"https://api.deepseek.com", "/chat/completions", "https://api.deepseek.com/chat/completions"},
 		{"https://api.deepseek.com/v1", "/beta/completions", "https://api.deepseek.com/beta/completions"},
 		{"https://api.deepseek.com/beta/", "/chat/completions", "https://api.deepseek.com/chat/completions"},
+		{"https://api.deepseek.com/v1", "/chat/completions", "https://api.deepseek.com/chat/completions"},
+		{"http://localhost:8000/v1", "/chat/completions", "http://localhost:8000/v1/chat/completions"},
+		{"http://localhost:8000/v1/", "/models/a", "http://localhost:8000/v1/models/a"},
+		{"http://localhost:8000/v1", "/beta/chat/completions", "http://localhost:8000/beta/chat/completions"},
+		{"http://localhost:8000/beta", "/chat/completions", "http://localhost:8000/chat/completions"},
+		{"http://localhost:8000", "/chat/completions", "http://localhost:8000/chat/completions"},
 		{"https://relay.example/v1", "/chat/completions", "https://relay.example/v1/chat/completions"},
 		{"https://relay.example/a/v3", "/models/a%2Fb", "https://relay.example/a/v3/models/a%2Fb"},
 	} {
 		e, err := newEndpoint(Endpoint{BaseURL: c.base, Accounts: []Account{{Keys: []string{"sk-1"}}}})
 		require.NoError(t, err)
 		require.Equal(t, c.want, e.url(c.path))
+	}
+}
+
+// Which rules a client's requests must keep follows from its endpoints.
+func TestWhoseRulesHold(t *testing.T) {
+	at := func(base string, dialect Dialect, models map[string]string) Endpoint {
+		return Endpoint{Name: base, BaseURL: base, Dialect: dialect, Models: models, Accounts: []Account{{Keys: []string{"sk-1"}}}}
+	}
+	for _, c := range []struct {
+		name      string
+		endpoints []Endpoint
+		want      rules
+	}{
+		{"DeepSeek", []Endpoint{at(DefaultBaseURL, "", nil)}, rules{deepSeek: true, names: true, beta: true, prefix: true}},
+		{"models of the caller's", []Endpoint{at(DefaultBaseURL, "", map[string]string{"DeepSeek-V4": ModelPro})}, rules{deepSeek: true, beta: true, prefix: true}},
+		{"a stand-in", []Endpoint{at("http://127.0.0.1:1", "", nil)}, rules{deepSeek: true, beta: true, prefix: true}},
+		{"maybe vLLM", []Endpoint{at("http://localhost:8000/v1", "", nil)}, rules{beta: true, prefix: true}},
+		{"surely a stand-in", []Endpoint{at("http://localhost:8000/v1", DialectDeepSeek, nil)}, rules{deepSeek: true, beta: true, prefix: true}},
+		{"surely none", []Endpoint{at("http://localhost:8000", DialectOpenAI, nil)}, rules{}},
+		{"another host", []Endpoint{at("https://host.example/v1", "", nil)}, rules{}},
+		{"another host, then DeepSeek", []Endpoint{at("https://host.example/v1", "", nil), at(DefaultBaseURL, "", nil)}, rules{prefix: true}},
+	} {
+		all, err := newEndpoints(c.endpoints)
+		require.NoError(t, err)
+		require.Equal(t, c.want, rulesOf(all), c.name)
 	}
 }
 

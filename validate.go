@@ -20,6 +20,28 @@ const (
 	maxUserID      = 512
 )
 
+// rules are what a client's endpoints are known to ask of its requests. The zero
+// value is for hosts of which nothing is known.
+type rules struct {
+	deepSeek bool // the first accepts what DeepSeek does, and nothing else
+	names    bool // its models have DeepSeek's own names
+	beta     bool // it has DeepSeek's beta address
+	prefix   bool // one of them has it
+}
+
+func rulesOf(endpoints []*endpoint) rules {
+	first := endpoints[0]
+	return rules{
+		deepSeek: first.deepSeek && !first.vague,
+		names:    first.itself && first.models == nil,
+		beta:     first.deepSeek,
+		prefix:   slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.deepSeek }),
+	}
+}
+
+// noBeta is said of what is wanted of hosts without it.
+const noBeta = "needs DeepSeek's beta address, which none of the endpoints has"
+
 // checker collects the first thing that is wrong.
 type checker struct{ err *RequestError }
 
@@ -92,22 +114,28 @@ func (c *checker) n(extra map[string]any) {
 }
 
 // validate refuses what the API is known to reject, before it costs a round
-// trip. Away from DeepSeek, only what no server could accept.
-func (r *ChatRequest) validate(stream, official bool) error {
+// trip. Away from DeepSeek, only what no server could accept, or has.
+func (r *ChatRequest) validate(stream bool, at rules) error {
 	var c checker
 	if len(r.Messages) == 0 {
 		c.refuse("messages", "", "must not be empty")
 	}
 	c.streamOptions(stream, r.StreamOptions)
 	c.toolNames(r)
-	if official {
+	if last := len(r.Messages) - 1; !at.prefix && last >= 0 && r.Messages[last].Prefix {
+		c.refuse(fmt.Sprintf("messages[%d].prefix", last), "true", noBeta)
+	}
+	if at.names {
+		c.model(r.Model)
+	}
+	if at.deepSeek {
 		c.official(r)
 	}
 	return c.result()
 }
 
+// official refuses what DeepSeek rejects.
 func (c *checker) official(r *ChatRequest) {
-	c.model(r.Model)
 	c.n(r.Extra)
 	c.thinking(r)
 	if r.MaxTokens != 0 {
@@ -276,13 +304,18 @@ func isToolName(name string) bool {
 }
 
 // validate is as that of ChatRequest.
-func (r *CompletionRequest) validate(stream, official bool) error {
+func (r *CompletionRequest) validate(stream bool, at rules) error {
 	var c checker
 	c.streamOptions(stream, r.StreamOptions)
-	if !official {
+	if !at.prefix {
+		c.refuse("prompt", "", noBeta)
+	}
+	if at.names {
+		c.model(r.Model)
+	}
+	if !at.deepSeek {
 		return c.result()
 	}
-	c.model(r.Model)
 	c.n(r.Extra)
 	if r.MaxTokens != 0 {
 		c.count("max_tokens", r.MaxTokens, 1, maxTokensFIM)

@@ -8,6 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// ofDeepSeek are the rules of DeepSeek itself.
+var ofDeepSeek = rules{deepSeek: true, names: true, beta: true, prefix: true}
+
 func TestWhatTheAPIRejectsIsRefusedBeforeSending(t *testing.T) {
 	calls := Message{Role: RoleAssistant, ToolCalls: []ToolCall{{ID: "1"}, {ID: "2"}}}
 	named := func(names ...string) (tools []Tool) {
@@ -74,7 +77,7 @@ func TestWhatTheAPIRejectsIsRefusedBeforeSending(t *testing.T) {
 		r := ChatRequest{Messages: []Message{User("Hi")}}
 		c.change(&r)
 		var bad *RequestError
-		require.ErrorAs(t, r.validate(false, true), &bad, c.field)
+		require.ErrorAs(t, r.validate(false, ofDeepSeek), &bad, c.field)
 		require.Equal(t, c.field, bad.Field)
 		require.ErrorIs(t, bad, ErrInvalidRequest)
 	}
@@ -92,11 +95,11 @@ func TestWhatTheAPIMayAcceptIsNotRefused(t *testing.T) {
 		{Messages: []Message{User("x")}, Extra: map[string]any{"n": 1, "enable_thinking": false}},
 		{Messages: []Message{User("x")}, MaxTokens: 393_216, Temperature: new(2.0), TopP: new(1.0), UserID: "a.b"},
 	} {
-		require.NoError(t, r.validate(false, true))
+		require.NoError(t, r.validate(false, ofDeepSeek))
 	}
 	elsewhere := ChatRequest{Model: "deepseek-chat", Messages: []Message{{Role: "developer"}}, ResponseFormat: &ResponseFormat{Type: "json_schema"}}
-	require.NoError(t, elsewhere.validate(false, false), "another host has other rules")
-	require.NoError(t, (&ChatRequest{Messages: []Message{User("x")}, StreamOptions: &StreamOptions{}}).validate(true, true))
+	require.NoError(t, elsewhere.validate(false, rules{}), "another host has other rules")
+	require.NoError(t, (&ChatRequest{Messages: []Message{User("x")}, StreamOptions: &StreamOptions{}}).validate(true, ofDeepSeek))
 }
 
 func TestCompletionRules(t *testing.T) {
@@ -108,9 +111,9 @@ func TestCompletionRules(t *testing.T) {
 		"model":          {Model: "deepseek-chat"},
 	} {
 		var bad *RequestError
-		require.ErrorAs(t, r.validate(false, true), &bad, field)
+		require.ErrorAs(t, r.validate(false, ofDeepSeek), &bad, field)
 		require.Equal(t, field, bad.Field)
 	}
-	require.Error(t, (&CompletionRequest{Echo: true, Logprobs: new(0)}).validate(false, true))
-	require.NoError(t, (&CompletionRequest{Prompt: "a", Suffix: "b", Logprobs: new(0), MaxTokens: 4096}).validate(false, true))
+	require.Error(t, (&CompletionRequest{Echo: true, Logprobs: new(0)}).validate(false, ofDeepSeek))
+	require.NoError(t, (&CompletionRequest{Prompt: "a", Suffix: "b", Logprobs: new(0), MaxTokens: 4096}).validate(false, ofDeepSeek))
 }
