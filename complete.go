@@ -287,7 +287,7 @@ func (s *CompletionStream) next() (chunk *CompletionResponse, done bool, err err
 		return chunk, false, decodeAnswer(s.events.resp, data, chunk.decode)
 	}
 	if err := chunk.decode(data); err != nil {
-		return nil, false, &TruncatedError{Reason: "an event is not JSON: " + snippet(data), Err: err}
+		return nil, false, s.events.notJSON(err)
 	}
 	return chunk, false, s.events.errorEvent(data, chunk.Extra)
 }

@@ -26,6 +26,8 @@ type eventStream struct {
 	// A server that does not stream, though it was asked to, answers as a whole.
 	whole []byte
 
+	odd *TruncatedError // an event that did not decode; nil: there was none
+
 	ranged atomic.Bool
 	closed atomic.Bool
 }
@@ -159,6 +161,9 @@ func (e *eventStream) final(how streamEnd) error {
 		}
 		return &TruncatedError{Reason: "the server reported an error", Err: api, Response: how.arrived, Continuation: why}
 	case cut != nil:
+		if cut == e.odd {
+			e.broken(cut)
+		}
 		return &TruncatedError{Reason: cut.Reason, Err: cut.Err, Response: how.arrived, Continuation: why}
 	case err == io.EOF:
 		return &TruncatedError{Reason: "stream ended without finish_reason or [DONE]", Response: how.arrived}
@@ -176,6 +181,22 @@ func (e *eventStream) errorEvent(data []byte, extra Extra) error {
 		return newAPIError(e.resp.StatusCode, e.resp.Header, append([]byte(nil), data...), nil)
 	}
 	return nil
+}
+
+// notJSON is the error for an event that does not decode. It tells nothing of the
+// event, which may be a part of an answer.
+func (e *eventStream) notJSON(err error) error {
+	e.odd = &TruncatedError{Reason: "an event is not JSON", Err: err}
+	return e.odd
+}
+
+// broken has all who wait for the stream's end know that it broke, which nobody but
+// its reader has seen.
+func (e *eventStream) broken(err error) {
+	e.call.answer().noteBroken(err)
+	if b, ok := e.resp.Body.(interface{ end(verdict) }); ok {
+		b.end(judge(nil, err))
+	}
 }
 
 // close ends the stream. It may be called at any time, more than once.

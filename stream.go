@@ -79,7 +79,7 @@ func (s *ChatStream) next(last *ChatChunk) (chunk *ChatChunk, done bool, err err
 	}
 	chunk, err = decodeChunk(data, last)
 	if err != nil {
-		return nil, false, &TruncatedError{Reason: "an event is not JSON: " + snippet(data), Err: err}
+		return nil, false, s.events.notJSON(err)
 	}
 	if len(chunk.Extra) > 0 {
 		if err := s.events.errorEvent(data, chunk.Extra); err != nil {

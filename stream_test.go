@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -224,7 +225,7 @@ func TestForeignStreams(t *testing.T) {
 		{"neither", one, "Hi", "without finish_reason"},
 		{"nothing", "", "", "without finish_reason"},
 		{"cut", one + `data: {"id"`, "Hi", "broke off"},
-		{"no JSON", one + "data: oops\n\n", "Hi", "not JSON: oops"},
+		{"no JSON", one + "data: oops\n\n", "Hi", "an event is not JSON"},
 		{"error first", `data: {"error":{"message":"busy"}}` + "\n\n", "", "busy"},
 		{"whole answer", "\n\n" + `{"id":"i","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}`, "Hi", ""},
 		{"whole error", `{"error":{"message":"busy"}}`, "", "busy"},
@@ -243,6 +244,44 @@ func TestForeignStreams(t *testing.T) {
 			} else {
 				require.ErrorContains(t, err, c.err)
 			}
+		})
+	}
+}
+
+// What an event says that is no JSON is told to nobody, and that it came is told to
+// all.
+func TestEventThatIsNoJSONBreaksAStream(t *testing.T) {
+	const secret = "the answer, word for word"
+	for name, opts := range map[string][]deepseek.Option{"plain": nil, "resumed": {deepseek.WithStreamResume()}, "cached": {deepseek.WithCache(deepseek.Cache{})}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ends []deepseek.CallEndEvent
+				opts := append([]deepseek.Option{deepseek.WithObserver(deepseek.Observer{CallEnd: func(e deepseek.CallEndEvent) { ends = append(ends, e) }}),
+					deepseek.WithAPIKeys("sk-one"), deepseek.WithBaseURL(deepseek.DefaultBaseURL), deepseek.WithTransport(roundTripFunc(func(req *http.Request) (*http.Response, error) {
+						events := `data: {"id":"1","choices":[{"index":0,"delta":{"content":"Hi"},"text":"Hi"}]}` + "\n\ndata: {" + secret + "\n\n" + strings.Repeat(": keep-alive\n\n", 10)
+						return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(events)), Request: req}, nil
+					}))}, opts...)
+				c, err := deepseek.New(opts...)
+				require.NoError(t, err)
+				chat, err := c.ChatStream(t.Context(), ask(deepseek.User("x")))
+				require.NoError(t, err)
+				_, _, chatErr := collect(chat)
+				fim, err := c.CompleteStream(t.Context(), &deepseek.CompletionRequest{Prompt: "x"})
+				require.NoError(t, err)
+				var fimErr error
+				for _, fimErr = range fim.Chunks() {
+				}
+				for _, err := range []error{chatErr, fimErr} {
+					require.ErrorIs(t, err, deepseek.ErrTruncated)
+					require.ErrorContains(t, err, "an event is not JSON")
+					require.NotContains(t, err.Error()+deepseek.LogText(err), secret)
+				}
+				require.Len(t, ends, 2)
+				for _, e := range ends {
+					require.ErrorIs(t, e.Err, deepseek.ErrTruncated)
+					require.False(t, e.Cancelled)
+				}
+			})
 		})
 	}
 }
