@@ -4,8 +4,11 @@ import "strings"
 
 // LogText is the text of an error for a log. What a server says in its errors is
 // left out, because it may repeat a prompt, or be an answer that came in place of
-// an error; the status, the type and the trace id are not.
+// an error; the status, the type and the trace id are not. That of nil is empty.
 func LogText(err error) string {
+	if err == nil {
+		return ""
+	}
 	return withoutMessages(err.Error(), err)
 }
 

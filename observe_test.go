@@ -205,6 +205,7 @@ func TestLogTextLeavesMessagesOut(t *testing.T) {
 	} {
 		require.Equal(t, want, LogText(err))
 	}
+	require.Empty(t, LogText(nil))
 	var b strings.Builder
 	l := slog.New(slog.NewJSONHandler(&b, nil))
 	l.Info("call", slog.Any("trail", trail), slog.Any("attempt", trail[0]))
