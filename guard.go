@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 	"github.com/seawall-go/deepseek/internal/sse"
@@ -200,10 +201,13 @@ func isGeneration(path string) bool {
 }
 
 // failed reads an error's body into memory: it is small, and its permit and
-// connection are free for others then.
+// connection are free for others then. What of it does not come in time is done
+// without, because failover waits for it.
 func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
+	late := time.AfterFunc(settleFor, func() { _ = w.src.Close() }) // which wakes the read
 	data, err := io.ReadAll(io.LimitReader(w, maxErrorBody+1))
-	if err == nil && len(data) > maxErrorBody {
+	inTime := late.Stop()
+	if err == nil && len(data) > maxErrorBody && inTime {
 		head := w.redacted(req, resp.Header, data)
 		if len(head) != len(data) { // a name is shorter than a key
 			resp.ContentLength = -1
@@ -212,12 +216,13 @@ func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open
 		resp.Body = g.rest(w, head)
 		return true, nil
 	}
-	if err != nil && isContextError(err) {
+	if inTime {
 		_ = w.src.Close()
+	}
+	if err != nil && isContextError(err) {
 		return false, err
 	}
 	// The status says it all; half of the text is better than none.
-	_ = w.src.Close()
 	data = w.redacted(req, resp.Header, data)
 	if resp.ContentLength >= 0 {
 		resp.ContentLength = int64(len(data))

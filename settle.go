@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// settleFor is how long the body of a failed response is waited for where no
-// guard's clocks run: the status has said what matters.
+// settleFor is how long the body of a failed response is waited for: the status has
+// said what matters.
 const settleFor = 10 * time.Second
 
 // settle makes a failed response independent of its connection: what is small
