@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-
-	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
 
 // Client is the typed door to DeepSeek. All its calls go through one
@@ -190,10 +188,11 @@ func readWhole(resp *http.Response) ([]byte, error) {
 // decodeAnswer decodes what came with a 2xx, which may yet be an error, or only
 // a part of an answer.
 func decodeAnswer(resp *http.Response, data []byte, decode func([]byte) error) error {
+	ans, ok := readAnswer(data)
 	switch {
-	case !jsonscan.Whole(data):
-		return notJSON(resp, data)
-	case isErrorObject(data):
+	case !ok || !ans.isObject:
+		return noAnswer(resp, data)
+	case ans.isError:
 		return newAPIError(resp.StatusCode, resp.Header, data, nil)
 	}
 	if err := decode(data); err != nil {

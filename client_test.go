@@ -159,6 +159,10 @@ func TestClientMakesSenseOfForeignAnswers(t *testing.T) {
 		{"HTML", `<html>502</html>`, 200, deepseek.ErrServer},
 		{"cut", `{"id":"x","choi`, 200, deepseek.ErrTruncated},
 		{"blank lines", "\n\n\n", 200, deepseek.ErrTruncated},
+		{"null", `null`, 200, deepseek.ErrServer},
+		{"array", `[]`, 200, deepseek.ErrServer},
+		{"string", `"x"`, 200, deepseek.ErrServer},
+		{"number", ` 5 `, 200, deepseek.ErrServer},
 		{"redirect", "", 302, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -276,8 +276,8 @@ func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open 
 		return false, &TruncatedError{Reason: "body broke off after " + strconv.Itoa(len(data)) + " bytes", Err: err}
 	}
 	ans, ok := readAnswer(data)
-	if !ok {
-		return false, notJSON(resp, w.redacted(req, resp.Header, data))
+	if !ok || !ans.isObject && isGeneration(req.URL.Path) {
+		return false, noAnswer(resp, w.redacted(req, resp.Header, data))
 	}
 	if ans.isError {
 		return false, newAPIError(resp.StatusCode, resp.Header, w.redacted(req, resp.Header, data), nil)
@@ -293,6 +293,7 @@ func (g *guard) whole(w *watched, req *http.Request, resp *http.Response) (open 
 
 // answer is what the guard wants to know of a whole body.
 type answer struct {
+	isObject  bool // as all answers of a model are
 	isError   bool // an error object that came with a 2xx
 	brokenOff bool // the server says that it did not finish
 	usage     reported
@@ -305,6 +306,7 @@ func readAnswer(data []byte) (ans answer, ok bool) {
 	if !c.Object() {
 		return answer{}, jsonscan.Whole(data) // an array, say
 	}
+	ans.isObject = true
 	var hasError, hasID bool
 	for c.Key() {
 		switch string(c.Name) {
@@ -329,12 +331,6 @@ func readAnswer(data []byte) (ans answer, ok bool) {
 	}
 	ans.isError = hasError && !hasID // a /responses object tells its error beside its id
 	return ans, len(bytes.TrimSpace(c.Rest())) == 0
-}
-
-// isErrorObject reports whether data is an error in place of an answer.
-func isErrorObject(data []byte) bool {
-	ans, ok := readAnswer(data)
-	return ok && ans.isError
 }
 
 // inMemory is the body that was read.
@@ -376,17 +372,20 @@ func (w *watched) readAll(length int64) (data []byte, long bool, err error) {
 	}
 }
 
-// notJSON says what came in place of a whole JSON value.
-func notJSON(resp *http.Response, data []byte) error {
+// noAnswer says what came in place of a whole JSON object.
+func noAnswer(resp *http.Response, data []byte) error {
 	rest := bytes.TrimSpace(data)
 	switch {
 	case len(rest) == 0:
 		return &TruncatedError{Reason: "body ended without an answer (the server gave up on it while it was queued)"}
-	case rest[0] == '{' || rest[0] == '[':
+	case (rest[0] == '{' || rest[0] == '[') && !jsonscan.Whole(rest):
 		return &TruncatedError{Reason: "body is cut short after " + strconv.Itoa(len(data)) + " bytes"}
 	}
 	e := newAPIError(resp.StatusCode, resp.Header, data[:min(len(data), maxErrorBody)], nil)
 	e.Message = "the answer is not JSON: " + snippet(rest)
+	if jsonscan.Whole(rest) {
+		e.Message = "the answer is no JSON object: " + snippet(rest)
+	}
 	return e
 }
 
