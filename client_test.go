@@ -331,6 +331,11 @@ func TestModelsAndBalance(t *testing.T) {
 	require.Contains(t, string(out), `"effort"`, "unknown members survive")
 	_, err = c.Model(t.Context(), "no/such")
 	require.ErrorIs(t, err, deepseek.ErrInvalidRequest)
+	m, err = c.Model(t.Context(), "")
+	require.Nil(t, m)
+	var bad *deepseek.RequestError
+	require.ErrorAs(t, err, &bad)
+	require.Equal(t, "id", bad.Field)
 
 	b, err := c.Balance(t.Context())
 	require.NoError(t, err)

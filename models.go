@@ -82,8 +82,12 @@ func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	return list.data, err
 }
 
-// Model returns one model. One that there is not is an [*APIError].
+// Model returns one model. One that there is not is an [*APIError]; no id at all is
+// a [*RequestError].
 func (c *Client) Model(ctx context.Context, id string) (*Model, error) {
+	if id == "" { // which would be the list
+		return nil, &RequestError{Field: "id", Reason: "must not be empty"}
+	}
 	m := new(Model)
 	if _, _, err := c.call(ctx, "/models/"+url.PathEscape(id), "", nil, m.decode); err != nil {
 		return nil, err
