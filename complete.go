@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"iter"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -345,6 +346,7 @@ func (s *CompletionStream) Response() *CompletionResponse {
 		r.Choices[i].Text = s.texts[i].String()
 		r.Choices[i].Extra = maps.Clone(r.Choices[i].Extra)
 	}
+	slices.SortStableFunc(r.Choices, func(a, b CompletionChoice) int { return cmp.Compare(a.Index, b.Index) })
 	return &r
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -117,7 +118,8 @@ func (s *ChatStream) final(err error, done bool) error {
 }
 
 // Response returns all that has come so far as one response: texts and
-// arguments joined, usage if it was told. Before the end its FinishReason is
+// arguments joined, choices and calls in the order of their Index, usage if it was
+// told. Before the end its FinishReason is
 // empty, and arguments may be half. It costs no copy of the texts.
 func (s *ChatStream) Response() *ChatResponse {
 	s.mu.Lock()
@@ -254,6 +256,8 @@ func (j *joined) response() *ChatResponse {
 			t.Function.Arguments = call.arguments.String()
 			to.Message.ToolCalls = append(to.Message.ToolCalls, t)
 		}
+		slices.SortStableFunc(to.Message.ToolCalls, func(a, b ToolCall) int { return cmp.Compare(a.Index, b.Index) })
 	}
+	slices.SortStableFunc(r.Choices, func(a, b Choice) int { return cmp.Compare(a.Index, b.Index) })
 	return &r
 }

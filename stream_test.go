@@ -135,6 +135,40 @@ func TestStreamedToolCallsAreJoinedByIndex(t *testing.T) {
 	require.NoError(t, err, "the joined message is good as history")
 }
 
+// Whatever comes first, what was joined is in the order of the indices.
+func TestStreamedPartsAreInTheOrderOfTheirIndex(t *testing.T) {
+	events := func(all ...string) deepseek.Option {
+		return canned(200, "text/event-stream", "data: "+strings.Join(all, "\n\ndata: ")+"\n\n")
+	}
+	c, _ := newClient(t, events(
+		`{"id":"i","choices":[{"index":1,"delta":{"content":"second"}}]}`, `{"choices":[{"index":0,"delta":{"content":"first"}}]}`,
+		`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"b","function":{"name":"g","arguments":"["}}]}}]}`,
+		`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}]}}]}`,
+		`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"function":{"arguments":"]"}},{"index":0,"function":{"arguments":"}"}}]}}]}`,
+		`{"choices":[{"index":0,"delta":{},"finish_reason":"stop"},{"index":1,"delta":{},"finish_reason":"length"}]}`, "[DONE]"))
+	chat, err := c.ChatStream(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err)
+	_, _, err = collect(chat)
+	require.NoError(t, err)
+	got := chat.Response()
+	require.Equal(t, "first", got.Text())
+	require.Equal(t, deepseek.FinishStop, got.FinishReason())
+	require.Equal(t, "second", got.Choices[1].Message.Content)
+	for i, want := range []deepseek.FunctionCall{{Name: "f", Arguments: "{}"}, {Name: "g", Arguments: "[]"}} {
+		require.Equal(t, i, got.ToolCalls()[i].Index)
+		require.Equal(t, want, got.ToolCalls()[i].Function)
+	}
+
+	c, _ = newClient(t, events(`{"id":"i","choices":[{"index":1,"text":"sec"}]}`, `{"choices":[{"index":0,"text":"first"},{"index":1,"text":"ond"}]}`, "[DONE]"))
+	fim, err := c.CompleteStream(t.Context(), &deepseek.CompletionRequest{Prompt: "x"})
+	require.NoError(t, err)
+	for _, err := range fim.Chunks() {
+		require.NoError(t, err)
+	}
+	require.Equal(t, "first", fim.Response().Text())
+	require.Equal(t, "second", fim.Response().Choices[1].Text)
+}
+
 func TestBrokenStreamTellsWhatArrived(t *testing.T) {
 	for name, reply := range map[string]deepseektest.Reply{
 		"clean early end":          deepseektest.CutAfter(20),
