@@ -90,8 +90,8 @@ type ResponseFormat struct {
 	JSONSchema json.RawMessage // for "json_schema"
 }
 
-// JSONFormat asks for a JSON object. The word "json" must occur in the messages,
-// and an example of the object should.
+// JSONFormat asks for a JSON object. The word "json" must occur in a system or user
+// message, and an example of the object should.
 func JSONFormat() *ResponseFormat { return &ResponseFormat{Type: formatJSON} }
 
 const formatJSON = "json_object"

@@ -143,8 +143,9 @@ func decodeArray[T any](value []byte, dst *[]T, decode func(dst *T, value []byte
 
 // jsonWriter builds JSON text. The first error stays.
 type jsonWriter struct {
-	b   []byte
-	err error
+	b    []byte
+	err  error
+	last string // name of the member that was begun last
 }
 
 // marshal is for MarshalJSON methods.
@@ -157,11 +158,16 @@ func marshal(encode func(*jsonWriter)) ([]byte, error) {
 // elements writes an array.
 func elements[T any](w *jsonWriter, all []T, encode func(*T, *jsonWriter)) {
 	w.b = append(w.b, '[')
+	member, sound := w.last, w.err == nil
 	for i := range all {
 		if i > 0 {
 			w.b = append(w.b, ',')
 		}
 		encode(&all[i], w)
+		if sound && w.err != nil {
+			w.within(member + "[" + strconv.Itoa(i) + "].")
+			sound = false
+		}
 	}
 	w.b = append(w.b, ']')
 }
@@ -172,6 +178,7 @@ func (w *jsonWriter) name(name string) {
 		w.b = append(w.b, ',')
 	}
 	w.b = append(jsonscan.AppendQuoted(w.b, name), ':')
+	w.last = name
 }
 
 // object starts an object whose unknown members are extra.
@@ -195,6 +202,13 @@ func (w *jsonWriter) value(v any) error {
 func (w *jsonWriter) fail(err error) {
 	if w.err == nil {
 		w.err = err
+	}
+}
+
+// within says where the field is that the error is about.
+func (w *jsonWriter) within(place string) {
+	if bad, ok := w.err.(*RequestError); ok {
+		bad.Field = place + bad.Field
 	}
 }
 

@@ -86,9 +86,12 @@ func TestNamesOnTheWire(t *testing.T) {
 // What cannot be written is the request's fault, and told by its field.
 func TestWhatCannotBeWritten(t *testing.T) {
 	for field, r := range map[string]*ChatRequest{
-		"parameters": {Messages: []Message{User("Hi")}, Tools: []Tool{FunctionTool("f", "", json.RawMessage(`{"a":`))}},
-		"x":          {Messages: []Message{User("Hi")}, Extra: map[string]any{"x": make(chan int)}},
-		`Extra["y"]`: {Messages: []Message{{Role: "user", Content: "Hi", Extra: Extra{"y": json.RawMessage(`{`)}}}},
+		"tools[1].function.parameters":      {Messages: []Message{User("Hi")}, Tools: []Tool{FunctionTool("f", "", nil), FunctionTool("g", "", json.RawMessage(`{"a":`)), FunctionTool("h", "", make(chan int))}},
+		"x":                                 {Messages: []Message{User("Hi")}, Extra: map[string]any{"x": make(chan int)}},
+		"n":                                 {Messages: []Message{User("Hi")}, Extra: map[string]any{"n": make(chan int)}},
+		`messages[1].Extra["y"]`:            {Messages: []Message{User("Hi"), {Role: "user", Content: "Hi", Extra: Extra{"y": json.RawMessage(`{`)}}}},
+		`messages[0].content[1].Extra["y"]`: {Messages: []Message{UserParts(TextPart("a"), Part{Type: "text", Extra: Extra{"y": json.RawMessage(`{`)}})}},
+		`messages[1].tool_calls[0].function.Extra["y"]`: {Messages: []Message{User("Hi"), {Role: "assistant", ToolCalls: []ToolCall{{ID: "a", Function: FunctionCall{Extra: Extra{"y": json.RawMessage(`{`)}}}}}, ToolResult("a", "")}},
 	} {
 		client, err := New(WithTransport(scripted(answers)), WithAPIKeys(secretKey), WithBaseURL(DefaultBaseURL))
 		require.NoError(t, err)

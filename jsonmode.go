@@ -57,8 +57,8 @@ func DecodeJSON[T any](resp *ChatResponse) (T, error) {
 }
 
 // ChatJSON is [Client.Chat] in JSON mode, with the answer decoded as [DecodeJSON]
-// does. The word "json" must occur in the messages, and an example of the wanted
-// object should. The request itself is not changed.
+// does. The word "json" must occur in a system or user message, and an example of the
+// wanted object should. The request itself is not changed.
 //
 // A blank answer is asked for once more, and paid for once more; everything else
 // is final. The response is returned along with an error that is about it.

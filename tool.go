@@ -40,6 +40,7 @@ func (t *Tool) encode(w *jsonWriter) {
 	o := w.object(nil)
 	o.str("type", cmp.Or(t.Type, "function"))
 	if o.member("function") {
+		sound := w.err == nil
 		f := w.object(nil)
 		f.str("name", t.Function.Name)
 		f.optional("description", t.Function.Description)
@@ -50,6 +51,9 @@ func (t *Tool) encode(w *jsonWriter) {
 			f.bool("strict", true)
 		}
 		f.end()
+		if sound {
+			w.within("function.")
+		}
 	}
 	o.end()
 }
@@ -186,6 +190,7 @@ func (c *ToolCall) encode(w *jsonWriter, why purpose) {
 		o.optional("type", c.Type)
 	}
 	if o.member("function") {
+		sound := w.err == nil
 		f := w.object(c.Function.Extra)
 		if why != asReceived {
 			f.str("name", c.Function.Name)
@@ -194,6 +199,9 @@ func (c *ToolCall) encode(w *jsonWriter, why purpose) {
 		}
 		f.str("arguments", c.Function.Arguments)
 		f.end()
+		if sound {
+			w.within("function.")
+		}
 	}
 	o.end()
 }

@@ -2,6 +2,7 @@ package deepseek
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -106,10 +107,13 @@ func (c *checker) model(name string) {
 
 // n refuses several answers, which can be asked for only by way of Extra.
 func (c *checker) n(extra map[string]any) {
-	if n, ok := extra["n"]; ok {
-		if s := fmt.Sprint(n); s != "1" {
-			c.refuse("n", s, "must be 1")
-		}
+	n, ok := extra["n"]
+	if !ok {
+		return
+	}
+	// What cannot be written is told when it is to be.
+	if s, err := json.Marshal(n); err == nil && string(s) != "1" && string(s) != "null" {
+		c.refuse("n", string(s), "must be 1")
 	}
 }
 
@@ -184,11 +188,12 @@ func (c *checker) format(r *ChatRequest) {
 	case "text":
 	case formatJSON:
 		for i := range r.Messages {
-			if r.Messages[i].contains("json") {
+			m := &r.Messages[i]
+			if (m.Role == RoleSystem || m.Role == RoleUser) && m.contains("json") {
 				return
 			}
 		}
-		c.refuse("response_format.type", f.Type, `needs the word "json" in the messages`)
+		c.refuse("response_format.type", f.Type, `needs the word "json" in a system or user message`)
 	case "json_schema":
 		c.refuse("response_format.type", f.Type, "is not offered; use json_object, or a strict tool")
 	default:

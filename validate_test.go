@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"testing"
@@ -32,6 +33,8 @@ func TestWhatTheAPIRejectsIsRefusedBeforeSending(t *testing.T) {
 		{"model", func(r *ChatRequest) { r.Model = "DeepSeek-V4-Flash-0731" }},
 		{"model", func(r *ChatRequest) { r.Model = "deepseek-v4.1-flash" }},
 		{"n", func(r *ChatRequest) { r.Extra = map[string]any{"n": 2} }},
+		{"n", func(r *ChatRequest) { r.Extra = map[string]any{"n": json.RawMessage("2")} }},
+		{"n", func(r *ChatRequest) { r.Extra = map[string]any{"n": "1"} }},
 		{"thinking.type", func(r *ChatRequest) { r.Thinking = &Thinking{Type: "on"} }},
 		{"reasoning_effort", func(r *ChatRequest) { r.Thinking, r.ReasoningEffort = ThinkingOff(), EffortLow }},
 		{"reasoning_effort", func(r *ChatRequest) { r.Thinking, r.ReasoningEffort = ThinkingOn(), EffortNone }},
@@ -52,6 +55,9 @@ func TestWhatTheAPIRejectsIsRefusedBeforeSending(t *testing.T) {
 		{"response_format.type", func(r *ChatRequest) { r.ResponseFormat = JSONFormat() }},
 		{"response_format.type", func(r *ChatRequest) { r.ResponseFormat = &ResponseFormat{Type: "json_schema"} }},
 		{"response_format.type", func(r *ChatRequest) { r.ResponseFormat = &ResponseFormat{Type: "xml"} }},
+		{"response_format.type", func(r *ChatRequest) {
+			r.ResponseFormat, r.Messages = JSONFormat(), append(r.Messages, Assistant("json"), User("x"), AssistantPrefix("json"))
+		}},
 		{"tools[1].function.name", func(r *ChatRequest) { r.Tools = named("a", "a") }},
 		{"tools[0].function.name", func(r *ChatRequest) { r.Tools = named("") }},
 		{"tools[0].function.name", func(r *ChatRequest) { r.Tools = named("a b") }},
@@ -93,6 +99,9 @@ func TestWhatTheAPIMayAcceptIsNotRefused(t *testing.T) {
 		{Messages: []Message{UserParts(TextPart("Reply in Json"))}, ResponseFormat: JSONFormat()},
 		{Messages: []Message{User("x")}, Tools: []Tool{FunctionTool("a", "", nil)}, ToolChoice: ToolsRequired(), ReasoningEffort: EffortNone},
 		{Messages: []Message{User("x")}, Extra: map[string]any{"n": 1, "enable_thinking": false}},
+		{Messages: []Message{User("x")}, Extra: map[string]any{"n": json.RawMessage("1")}},
+		{Messages: []Message{User("x")}, Extra: map[string]any{"n": new(1)}},
+		{Messages: []Message{System("answer in JSON"), User("x")}, ResponseFormat: JSONFormat()},
 		{Messages: []Message{User("x")}, MaxTokens: 393_216, Temperature: new(2.0), TopP: new(1.0), UserID: "a.b"},
 	} {
 		require.NoError(t, r.validate(false, ofDeepSeek))
@@ -100,6 +109,16 @@ func TestWhatTheAPIMayAcceptIsNotRefused(t *testing.T) {
 	elsewhere := ChatRequest{Model: "deepseek-chat", Messages: []Message{{Role: "developer"}}, ResponseFormat: &ResponseFormat{Type: "json_schema"}}
 	require.NoError(t, elsewhere.validate(false, rules{}), "another host has other rules")
 	require.NoError(t, (&ChatRequest{Messages: []Message{User("x")}, StreamOptions: &StreamOptions{}}).validate(true, ofDeepSeek))
+}
+
+// A value that is refused is told as it would be sent.
+func TestRefusedValuesCanBeRead(t *testing.T) {
+	for want, n := range map[string]any{"2": new(2), `[1]`: json.RawMessage(" [ 1 ]"), `"1"`: "1"} {
+		var bad *RequestError
+		r := ChatRequest{Messages: []Message{User("x")}, Extra: map[string]any{"n": n}}
+		require.ErrorAs(t, r.validate(false, ofDeepSeek), &bad)
+		require.Equal(t, want, bad.Value)
+	}
 }
 
 func TestCompletionRules(t *testing.T) {
