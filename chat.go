@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+
+	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
 
 // The models there are (https://api-docs.deepseek.com/quick_start/pricing, as
@@ -64,7 +66,7 @@ type ChatRequest struct {
 // Thinking switches reasoning on or off. Make it with [ThinkingOn] or
 // [ThinkingOff].
 type Thinking struct {
-	Type string // "enabled" or "disabled"
+	Type string `json:"type"` // "enabled" or "disabled"
 }
 
 // ThinkingOn has the model reason before it answers, which is the default.
@@ -86,8 +88,8 @@ const (
 
 // ResponseFormat asks for a form of answer. Make it with [JSONFormat].
 type ResponseFormat struct {
-	Type       string          // "text" or "json_object"; "json_schema" on other hosts only
-	JSONSchema json.RawMessage // for "json_schema"
+	Type       string          `json:"type"`                  // "text" or "json_object"; "json_schema" on other hosts only
+	JSONSchema json.RawMessage `json:"json_schema,omitempty"` // for "json_schema"
 }
 
 // JSONFormat asks for a JSON object. The word "json" must occur in a system or user
@@ -98,11 +100,96 @@ const formatJSON = "json_object"
 
 // StreamOptions are options of a streamed answer.
 type StreamOptions struct {
-	IncludeUsage bool // for other hosts: DeepSeek tells the usage anyway
+	IncludeUsage bool `json:"include_usage"` // for other hosts: DeepSeek tells the usage anyway
 }
 
 // MarshalJSON implements [encoding/json.Marshaler]: the body of a call of Chat.
 func (r ChatRequest) MarshalJSON() ([]byte, error) { return r.body(false) }
+
+// UnmarshalJSON implements [encoding/json.Unmarshaler]. It replaces the whole
+// request. Members that the request has no field for go to Extra, each as a
+// [json.RawMessage], but for "stream", which is for the call to say; a member of
+// another type than its field is a [*RequestError].
+func (r *ChatRequest) UnmarshalJSON(data []byte) error { return unmarshal(data, r.decode) }
+
+func (r *ChatRequest) decode(data []byte) error {
+	var fresh ChatRequest
+	var rest Extra
+	err := decodeObject(data, &rest, func(key, value []byte) bool {
+		switch string(key) {
+		case "model":
+			return decodeString(value, &fresh.Model)
+		case "messages":
+			return decodeArray(value, &fresh.Messages, (*Message).decode)
+		case "thinking":
+			return decodeAny(value, &fresh.Thinking)
+		case "reasoning_effort":
+			return decodeString(value, (*string)(&fresh.ReasoningEffort))
+		case "max_tokens":
+			return decodeInt(value, &fresh.MaxTokens)
+		case "temperature":
+			return decodeAny(value, &fresh.Temperature)
+		case "top_p":
+			return decodeAny(value, &fresh.TopP)
+		case "frequency_penalty":
+			return decodeAny(value, &fresh.FrequencyPenalty)
+		case "presence_penalty":
+			return decodeAny(value, &fresh.PresencePenalty)
+		case "stop":
+			return decodeStop(value, &fresh.Stop)
+		case "response_format":
+			return decodeAny(value, &fresh.ResponseFormat)
+		case "tools":
+			return decodeAny(value, &fresh.Tools)
+		case "tool_choice":
+			return decodeAny(value, &fresh.ToolChoice)
+		case "logprobs":
+			return decodeBool(value, &fresh.Logprobs)
+		case "top_logprobs":
+			return decodeInt(value, &fresh.TopLogprobs)
+		case "user_id":
+			return decodeString(value, &fresh.UserID)
+		case "stream":
+			return true
+		case "stream_options":
+			return decodeAny(value, &fresh.StreamOptions)
+		}
+		return false
+	})
+	if err == nil {
+		fresh.Extra, err = rest.ofRequest(chatFields)
+	}
+	if err == nil {
+		*r = fresh
+	}
+	return err
+}
+
+// decodeStop decodes the one text that may end an answer, or several.
+func decodeStop(value []byte, dst *[]string) bool {
+	if jsonscan.IsString(value) {
+		*dst = make([]string, 1)
+		return decodeString(value, &(*dst)[0])
+	}
+	return decodeAny(value, dst)
+}
+
+// ofRequest is what a request's JSON had beside the members known, for its field
+// Extra. Of those that are known there is nothing in it unless they were of another
+// type.
+func (e Extra) ofRequest(known []string) (map[string]any, error) {
+	if e == nil {
+		return nil, nil
+	}
+	rest := make(map[string]any, len(e))
+	for name, value := range e {
+		if slices.Contains(known, name) {
+			return nil, &RequestError{Field: name, Value: snippet(value), Reason: "is of another type than it must be"}
+		}
+		rest[name] = value
+	}
+	return rest, nil
+}
 
 // thinks reports whether the model will think, as far as the request tells. It
 // does by default.

@@ -33,6 +33,73 @@ func TestRequestBody(t *testing.T) {
 		`"stream_options":{"include_usage":true},"a":"<b>","seed":1}`, bodyOf(t, full, true))
 }
 
+// sameAgain demands that what a request is written as is read as the same request.
+func sameAgain[R any](t *testing.T, request R) {
+	t.Helper()
+	out, err := json.Marshal(request)
+	require.NoError(t, err)
+	var back R
+	require.NoError(t, json.Unmarshal(out, &back), "%s", out)
+	again, err := json.Marshal(back)
+	require.NoError(t, err)
+	require.Equal(t, string(out), string(again))
+}
+
+func TestRequestsSurviveARoundTrip(t *testing.T) {
+	for _, r := range []ChatRequest{
+		{},
+		{Messages: []Message{System("s"), UserParts(TextPart("a"), ImagePart("https://x"), FilePart("f")), {Role: RoleUser, Parts: []Part{}},
+			{Role: RoleAssistant, ToolCalls: []ToolCall{{Index: 3, ID: "c", Function: FunctionCall{Name: "f", Arguments: "{"}}}}, ToolResult("c", ""), AssistantPrefix("<p>")},
+			Model: ModelPro, Thinking: ThinkingOff(), ReasoningEffort: EffortLow, MaxTokens: 9, Temperature: new(0.0), TopP: new(0.5), FrequencyPenalty: new(1.0),
+			PresencePenalty: new(-1.0), Stop: []string{"x", ""}, ResponseFormat: &ResponseFormat{Type: "json_schema", JSONSchema: json.RawMessage(`{"b":1,"a":12345678901234567890}`)},
+			ToolChoice: ToolNamed("f"), Logprobs: true, TopLogprobs: 2, UserID: "u", StreamOptions: &StreamOptions{IncludeUsage: true},
+			Extra: map[string]any{"seed": 12345678901234567, "a": map[string]any{"b": []any{nil, "<x>"}}}},
+		{Messages: []Message{Assistant("b")}, Tools: []Tool{FunctionTool("f", "d", json.RawMessage(`{"b":1,"a":12345678901234567890}`)),
+			FunctionTool("g", "", nil), {Function: Function{Name: "h", Strict: true, Parameters: json.RawMessage("null")}}}, ToolChoice: ToolsAuto()},
+	} {
+		sameAgain(t, r)
+	}
+	for _, r := range []CompletionRequest{
+		{},
+		{Model: ModelPro, Prompt: "a", Suffix: "b", Echo: true, Logprobs: new(0), MaxTokens: 5, Stop: []string{"x"}, Temperature: new(0.1), TopP: new(1.0),
+			StreamOptions: &StreamOptions{}, Extra: map[string]any{"seed": 1}},
+	} {
+		sameAgain(t, r)
+	}
+	var r ChatRequest
+	require.NoError(t, json.Unmarshal([]byte(`{"stop":"x","stream":true,"temperature":null,"seed":1}`), &r))
+	require.Equal(t, ChatRequest{Stop: []string{"x"}, Extra: map[string]any{"seed": json.RawMessage("1")}}, r)
+	for in, field := range map[string]string{`{"max_tokens":"7"}`: "max_tokens", `{"messages":[5]}`: "messages", `{"tools":[{"type":1}]}`: "tools",
+		`{"stop":[1]}`: "stop", `{"tool_choice":{"type":"allowed_tools"}}`: "tool_choice"} {
+		var bad *RequestError
+		require.ErrorAs(t, json.Unmarshal([]byte(in), &r), &bad)
+		require.Equal(t, field, bad.Field)
+		require.Equal(t, []string{"x"}, r.Stop, "nothing has changed")
+	}
+	require.Error(t, json.Unmarshal([]byte(`[]`), &r))
+	require.Error(t, json.Unmarshal([]byte(`{"prompt":1}`), new(CompletionRequest)))
+}
+
+func FuzzRequestsSurviveARoundTrip(f *testing.F) {
+	for _, s := range []string{
+		`{"model":"m","messages":[{"role":"user","content":[]},{"role":"assistant","content":null,"tool_calls":[null],"x":1}],"thinking":{"type":"disabled"},"tools":[{"function":{"name":"f","parameters":null}}],"tool_choice":"none","stop":"x","seed":1}`,
+		`{"prompt":"a","suffix":"\ud800","logprobs":0,"stream":true,"stream_options":{"include_usage":true},"a\u0062":[1e400]}`,
+		`{"messages":[{"role":5,"content":6,"reasoning_content":7,"prefix":true}],"temperature":1e3,"response_format":{"type":"json_schema","json_schema":null}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var chat ChatRequest
+		if json.Unmarshal(data, &chat) == nil {
+			sameAgain(t, chat)
+		}
+		var fim CompletionRequest
+		if json.Unmarshal(data, &fim) == nil {
+			sameAgain(t, fim)
+		}
+	})
+}
+
 func TestToolChoiceForms(t *testing.T) {
 	for want, c := range map[string]*ToolChoice{`"none"`: ToolsNone(), `"auto"`: ToolsAuto(), `"required"`: ToolsRequired(),
 		`{"type":"function","function":{"name":"f"}}`: ToolNamed("f")} {

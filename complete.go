@@ -40,6 +40,48 @@ var completionFields = []string{"model", "prompt", "suffix", "echo", "logprobs",
 // MarshalJSON implements [encoding/json.Marshaler]: the body of a call of Complete.
 func (r CompletionRequest) MarshalJSON() ([]byte, error) { return r.body(false) }
 
+// UnmarshalJSON is as that of [ChatRequest].
+func (r *CompletionRequest) UnmarshalJSON(data []byte) error { return unmarshal(data, r.decode) }
+
+func (r *CompletionRequest) decode(data []byte) error {
+	var fresh CompletionRequest
+	var rest Extra
+	err := decodeObject(data, &rest, func(key, value []byte) bool {
+		switch string(key) {
+		case "model":
+			return decodeString(value, &fresh.Model)
+		case "prompt":
+			return decodeString(value, &fresh.Prompt)
+		case "suffix":
+			return decodeString(value, &fresh.Suffix)
+		case "echo":
+			return decodeBool(value, &fresh.Echo)
+		case "logprobs":
+			return decodeAny(value, &fresh.Logprobs)
+		case "max_tokens":
+			return decodeInt(value, &fresh.MaxTokens)
+		case "stop":
+			return decodeStop(value, &fresh.Stop)
+		case "temperature":
+			return decodeAny(value, &fresh.Temperature)
+		case "top_p":
+			return decodeAny(value, &fresh.TopP)
+		case "stream":
+			return true
+		case "stream_options":
+			return decodeAny(value, &fresh.StreamOptions)
+		}
+		return false
+	})
+	if err == nil {
+		fresh.Extra, err = rest.ofRequest(completionFields)
+	}
+	if err == nil {
+		*r = fresh
+	}
+	return err
+}
+
 func (r *CompletionRequest) body(stream bool) ([]byte, error) {
 	w := jsonWriter{b: make([]byte, 0, len(r.Prompt)+len(r.Suffix)+1<<10)}
 	o := w.object(nil)

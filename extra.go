@@ -118,6 +118,18 @@ func decodeBool(value []byte, dst *bool) bool {
 	return *dst || string(value) == "false" || jsonscan.IsNull(value)
 }
 
+// decodeAny is for what encoding/json decodes.
+func decodeAny[T any](value []byte, dst *T) bool {
+	var fresh T
+	ok := json.Unmarshal(value, &fresh) == nil
+	if !ok {
+		var zero T
+		fresh = zero
+	}
+	*dst = fresh
+	return ok
+}
+
 // decodeArray sets dst to the elements of an array, as far as decode takes
 // them; one that it does not take spoils the array.
 func decodeArray[T any](value []byte, dst *[]T, decode func(dst *T, value []byte) error) bool {

@@ -116,7 +116,11 @@ func (m *Message) decode(data []byte) error {
 			m.content, m.Parts = presenceOf(value), nil
 			if len(value) > 0 && value[0] == '[' {
 				m.Content = ""
-				return decodeArray(value, &m.Parts, (*Part).decode)
+				taken := decodeArray(value, &m.Parts, (*Part).decode)
+				if taken && m.Parts == nil {
+					m.Parts = []Part{} // none is not the same as text
+				}
+				return taken
 			}
 			return decodeString(value, &m.Content)
 		case "reasoning_content":

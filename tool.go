@@ -36,6 +36,27 @@ func FunctionTool(name, description string, parameters any) Tool {
 	return Tool{Type: "function", Function: Function{Name: name, Description: description, Parameters: parameters}}
 }
 
+// UnmarshalJSON implements [encoding/json.Unmarshaler]. The function's parameters are
+// then a [json.RawMessage], byte for byte.
+func (t *Tool) UnmarshalJSON(data []byte) error {
+	type function Function
+	var in struct {
+		Type     string `json:"type"`
+		Function struct {
+			function
+			Parameters json.RawMessage `json:"parameters"`
+		} `json:"function"`
+	}
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	*t = Tool{Type: in.Type, Function: Function(in.Function.function)}
+	if in.Function.Parameters != nil {
+		t.Function.Parameters = in.Function.Parameters
+	}
+	return nil
+}
+
 func (t *Tool) encode(w *jsonWriter) {
 	o := w.object(nil)
 	o.str("type", cmp.Or(t.Type, "function"))
