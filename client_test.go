@@ -128,6 +128,30 @@ func TestErrorsOfTheServerAreTyped(t *testing.T) {
 	}
 }
 
+// What programs do something about is told apart from other invalid requests, and
+// with how long to wait, if the server said so.
+func TestErrorsThatProgramsBranchOn(t *testing.T) {
+	c, s := newClient(t)
+	s.Enqueue(deepseektest.ContentRisk())
+	_, err := c.Chat(t.Context(), ask(deepseek.User("x")))
+	require.ErrorIs(t, err, deepseek.ErrContentRisk)
+	require.ErrorIs(t, err, deepseek.ErrInvalidRequest)
+	require.NotErrorIs(t, err, deepseek.ErrContextLength)
+	_, ok := deepseek.RetryAfter(err)
+	require.False(t, ok)
+
+	_, err = c.Chat(t.Context(), ask(deepseek.User(strings.Repeat("word ", 2<<20))))
+	require.ErrorIs(t, err, deepseek.ErrContextLength)
+	require.ErrorIs(t, err, deepseek.ErrInvalidRequest)
+	require.NotErrorIs(t, err, deepseek.ErrContentRisk)
+
+	s.Enqueue(deepseektest.ServiceUnavailable().And(deepseektest.WithRetryAfter("17")))
+	_, err = c.Chat(t.Context(), ask(deepseek.User("x")))
+	wait, ok := deepseek.RetryAfter(err)
+	require.True(t, ok)
+	require.Equal(t, 17*time.Second, wait)
+}
+
 func TestAnswerBrokenOffByTheServerIsTruncated(t *testing.T) {
 	c, s := newClient(t)
 	for _, reason := range []string{"insufficient_system_resource", "aborted"} {

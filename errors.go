@@ -24,6 +24,12 @@ var (
 	// other 4xx), or was refused before sending because the API is known to
 	// reject it. Sending it again unchanged cannot help.
 	ErrInvalidRequest = errors.New("deepseek: invalid request")
+	// ErrContentRisk: the server's filter does not let the messages through. It comes
+	// with ErrInvalidRequest.
+	ErrContentRisk = errors.New("deepseek: content exists risk")
+	// ErrContextLength: the messages and what may be answered are more than the model
+	// can take in. It comes with ErrInvalidRequest.
+	ErrContextLength = errors.New("deepseek: context too long")
 	// ErrRateLimited: more requests in flight than the account may have (429).
 	ErrRateLimited = errors.New("deepseek: rate limited")
 	// ErrServer: the server failed or is overloaded (408, 409, 5xx, or a 200
@@ -50,7 +56,8 @@ var (
 //
 // Match it with errors.As, or its class with errors.Is and one of
 // [ErrAuthentication], [ErrInsufficientBalance], [ErrInvalidRequest],
-// [ErrRateLimited], [ErrServer]. The class follows from the status, then from
+// [ErrRateLimited], [ErrServer]; some of ErrInvalidRequest are [ErrContentRisk] or
+// [ErrContextLength] as well. The class follows from the status, then from
 // the error's type, then from its text; never from its code, which DeepSeek
 // sets to invalid_request_error for nearly everything.
 type APIError struct {
@@ -92,7 +99,25 @@ func (e *APIError) Error() string {
 }
 
 // Is reports whether the error is of the class that target stands for.
-func (e *APIError) Is(target error) bool { return target != nil && e.class() == target }
+func (e *APIError) Is(target error) bool {
+	if target == nil {
+		return false
+	}
+	class := e.class()
+	return class == target || class == ErrInvalidRequest && e.invalidBy() == target
+}
+
+// invalidBy is what an invalid request is known to be at fault for, going by the
+// server's text; nil if there is no class for it.
+func (e *APIError) invalidBy() error {
+	switch {
+	case strings.Contains(e.Message, "Content Exists Risk"):
+		return ErrContentRisk
+	case strings.Contains(e.Message, "maximum context length"):
+		return ErrContextLength
+	}
+	return nil
+}
 
 func (e *APIError) class() error {
 	switch s := e.StatusCode; {
@@ -325,6 +350,26 @@ func noEndpoint(model, path string, refusals []declined) error {
 		e.Reason = "there is none of the name that was asked for"
 	}
 	return e
+}
+
+// RetryAfter returns how long to wait until it is worth trying again, going by the
+// error that a call ended with: what the server asked for, or when what refused the
+// call is due to end. ok is false if nobody knows; that says nothing of whether it is
+// worth trying.
+func RetryAfter(err error) (wait time.Duration, ok bool) {
+	var (
+		full *QueueFullError
+		api  *APIError
+	)
+	wait = retryIn(err)
+	switch {
+	case wait > 0:
+	case errors.As(err, &full) && full.RetryIn > 0:
+		wait = full.RetryIn
+	case errors.As(err, &api):
+		wait = api.RetryAfter
+	}
+	return wait, wait > 0
 }
 
 // retryIn is when a refusal may end; 0 if unknown.

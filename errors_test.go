@@ -1,6 +1,7 @@
 package deepseek
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 // classes are all that errors.Is can be asked for.
 var classes = []error{
 	ErrAuthentication, ErrInsufficientBalance, ErrInvalidRequest, ErrRateLimited, ErrServer,
-	ErrCircuitOpen, ErrNoAccount, ErrNoEndpoint, ErrQueueFull, ErrStalled, ErrTruncated,
+	ErrContentRisk, ErrContextLength, ErrCircuitOpen, ErrNoAccount, ErrNoEndpoint, ErrQueueFull, ErrStalled, ErrTruncated,
 }
 
 // isOnly demands that err is of these classes and no other.
@@ -64,6 +65,47 @@ func TestAPIErrorClasses(t *testing.T) {
 		require.Equal(t, c.status == 408 || c.status == 504, err.Timeout())
 	}
 	require.True(t, newAPIError(504, nil, nil, nil).Timeout())
+}
+
+// Two of the requests' faults are told apart by their text, at whatever host.
+func TestInvalidRequestsByTheirText(t *testing.T) {
+	const long = `{"error":{"message":"This model's maximum context length is 1048576 tokens. However, you requested 1060836 tokens"}}`
+	for _, c := range []struct {
+		status int
+		body   string
+		want   []error
+	}{
+		{400, `{"error":{"message":"Content Exists Risk","type":"invalid_request_error","code":"invalid_request_error"}}`, []error{ErrInvalidRequest, ErrContentRisk}},
+		{400, long, []error{ErrInvalidRequest, ErrContextLength}},
+		{422, long, []error{ErrInvalidRequest, ErrContextLength}},
+		{200, `{"error":{"message":"Content Exists Risk","type":"invalid_request_error"}}`, []error{ErrInvalidRequest, ErrContentRisk}},
+		{500, long, []error{ErrServer}},
+		{429, `{"error":{"message":"Content Exists Risk"}}`, []error{ErrRateLimited}},
+	} {
+		err := newAPIError(c.status, nil, []byte(c.body), nil)
+		isOnly(t, err, c.want...)
+		isOnly(t, &TruncatedError{Err: err}, append(c.want, ErrTruncated)...)
+	}
+}
+
+func TestRetryAfterOfErrors(t *testing.T) {
+	const soon = 7 * time.Second
+	api := newAPIError(429, http.Header{"Retry-After": {"7"}}, nil, nil)
+	for _, err := range []error{
+		api, &CircuitOpenError{RetryIn: soon}, &NoAccountError{RetryIn: soon}, &NoEndpointError{RetryIn: soon}, &QueueFullError{RetryIn: soon},
+		&NoEndpointError{RetryIn: soon, causes: []error{&CircuitOpenError{RetryIn: time.Hour}, &NoAccountError{RetryIn: soon}}},
+		&CallError{Err: api}, &TruncatedError{Err: api}, fmt.Errorf("wrapped: %w", &CallError{Err: &QueueFullError{RetryIn: soon}}),
+		&interrupted{err: context.Canceled, last: api},
+	} {
+		wait, ok := RetryAfter(err)
+		require.True(t, ok, "%v", err)
+		require.Equal(t, soon, wait, "%v", err)
+	}
+	for _, err := range []error{nil, io.EOF, newAPIError(429, nil, nil, nil), &CircuitOpenError{}, &QueueFullError{}, &RequestError{}, &StallError{}, &TruncatedError{}} {
+		wait, ok := RetryAfter(err)
+		require.False(t, ok, "%v", err)
+		require.Zero(t, wait)
+	}
 }
 
 // The shapes of errors that are seen in the wild, and what comes of them.
