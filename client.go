@@ -40,6 +40,17 @@ func New(opts ...Option) (*Client, error) {
 
 func newClient(t *Transport) *Client { return &Client{transport: t, rules: rulesOf(t.endpoints)} }
 
+// Successor returns a client with other options that goes on where c is, over
+// [Transport.Successor] of its transport. Calls under way in c end as they began. If
+// there is an error, nothing has changed.
+func (c *Client) Successor(opts ...Option) (*Client, error) {
+	t, err := c.transport.Successor(opts...)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(t), nil
+}
+
 // String says where calls go, and nothing of keys.
 func (c *Client) String() string { return "client over a " + c.transport.String() }
 

@@ -152,6 +152,30 @@ func TestErrorsThatProgramsBranchOn(t *testing.T) {
 	require.Equal(t, 17*time.Second, wait)
 }
 
+func TestSuccessorOfAClientGoesOn(t *testing.T) {
+	c, s := newClient(t)
+	prefix := ask(deepseek.User("x"), deepseek.AssistantPrefix("y"))
+	_, err := c.Chat(t.Context(), prefix)
+	require.NoError(t, err)
+	_, err = c.Successor(deepseek.WithBaseURL("nowhere"))
+	var bad *deepseek.ConfigError
+	require.ErrorAs(t, err, &bad)
+
+	next, err := c.Successor(deepseek.WithBaseURL(s.URL), deepseek.WithAPIKeys("sk-other"), deepseek.WithTransport(s.Transport()), deepseek.WithoutRetry())
+	require.NoError(t, err)
+	_, err = next.Chat(t.Context(), prefix)
+	require.NoError(t, err)
+	require.Equal(t, "sk-other", s.Requests()[1].Key)
+	require.EqualValues(t, 2, next.Transport().Stats().Calls, "counts are those of both")
+
+	// What its requests must be follows from its own endpoints.
+	next, err = next.Successor(deepseek.WithAPIKeys("sk-other"), deepseek.WithBaseURL("https://host.example/v1"), deepseek.WithTransport(s.Transport()))
+	require.NoError(t, err)
+	_, err = next.Chat(t.Context(), prefix)
+	var refused *deepseek.RequestError
+	require.ErrorAs(t, err, &refused)
+}
+
 func TestAnswerBrokenOffByTheServerIsTruncated(t *testing.T) {
 	c, s := newClient(t)
 	for _, reason := range []string{"insufficient_system_resource", "aborted"} {
