@@ -146,6 +146,7 @@ func (c *Client) send(ctx context.Context, method, path, model string, body []by
 	if err != nil {
 		return nil, nil, &CallError{Err: err}
 	}
+	req.Header["User-Agent"] = userAgent()
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

@@ -178,7 +178,7 @@ func newAPIError(status int, header http.Header, body []byte, trail Attempts) *A
 	e := &APIError{StatusCode: status, Header: header, Body: body, Attempts: trail}
 	if header != nil {
 		e.TraceID = header.Get("X-Ds-Trace-Id")
-		e.RetryAfter, _ = retryAfter(header, time.Now())
+		e.RetryAfter = retryAfter(header, time.Now())
 	}
 	type object struct {
 		Message string          `json:"message"`

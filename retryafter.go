@@ -13,23 +13,23 @@ const forever = time.Duration(math.MaxInt64)
 
 // retryAfter reads how long the server asks us to wait: retry-after-ms, else
 // Retry-After in seconds or as any HTTP date (RFC 9110, section 10.2.3).
-// What makes no sense (not a number, negative, in the past) is as if absent;
-// what overflows is forever.
-func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+// What makes no sense (not a number, negative, in the past) is as if absent, which
+// is 0; what overflows is forever.
+func retryAfter(h http.Header, now time.Time) time.Duration {
 	if d, ok := positive(h.Get("Retry-After-Ms"), time.Millisecond); ok {
-		return d, true
+		return d
 	}
 	v := h.Get("Retry-After")
 	if v == "" {
-		return 0, false
+		return 0
 	}
 	if d, ok := positive(v, time.Second); ok {
-		return d, true
+		return d
 	}
 	if t, err := http.ParseTime(strings.TrimSpace(v)); err == nil && t.After(now) {
-		return t.Sub(now), true
+		return t.Sub(now)
 	}
-	return 0, false
+	return 0
 }
 
 // positive reads v as a number of units greater than zero.

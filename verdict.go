@@ -85,7 +85,7 @@ func judgeStatus(resp *http.Response) verdict {
 		v.outcome = rejected
 	}
 	if v.outcome == throttled || v.outcome == fault {
-		v.wait, _ = retryAfter(resp.Header, time.Now())
+		v.wait = retryAfter(resp.Header, time.Now())
 	}
 	return v
 }
