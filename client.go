@@ -82,7 +82,7 @@ func (c *Client) Chat(ctx context.Context, req *ChatRequest) (*ChatResponse, err
 	answer.Header, answer.Attempts = resp.Header, call.trail()
 	for i := range answer.Choices {
 		if reason := answer.Choices[i].FinishReason; finishReasonFault(string(reason)) {
-			return nil, &TruncatedError{Reason: "finish_reason " + string(reason), Response: answer}
+			return nil, &TruncatedError{Reason: "finish_reason " + string(reason), Response: answer, Attempts: answer.Attempts}
 		}
 	}
 	return answer, nil

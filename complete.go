@@ -245,12 +245,13 @@ func (c *Client) Complete(ctx context.Context, req *CompletionRequest) (*Complet
 		return nil, err
 	}
 	answer := new(CompletionResponse)
-	if _, _, err = c.call(ctx, completionsPath(c.rules), cmp.Or(req.Model, ModelFlash), body, answer.decode); err != nil {
+	_, call, err := c.call(ctx, completionsPath(c.rules), cmp.Or(req.Model, ModelFlash), body, answer.decode)
+	if err != nil {
 		return nil, err
 	}
 	for _, choice := range answer.Choices {
 		if reason := string(choice.FinishReason); finishReasonFault(reason) {
-			return nil, &TruncatedError{Reason: "finish_reason " + reason, Response: answer.asChat()}
+			return nil, &TruncatedError{Reason: "finish_reason " + reason, Response: answer.asChat(), Attempts: call.trail()}
 		}
 	}
 	return answer, nil

@@ -461,13 +461,15 @@ type TruncatedError struct {
 	Err    error  // the cause; nil means io.ErrUnexpectedEOF
 	// Response is what had arrived, when the call was made by the typed client.
 	Response *ChatResponse
+	// Attempts are how the call got here, oldest first, with the typed client.
+	Attempts Attempts
 	// Continuation is why the answer was not continued, or what came of trying;
 	// nil without [WithStreamResume].
 	Continuation error
 }
 
-// Error tells how the answer ended and why it was not continued, nothing of its
-// text.
+// Error tells how the answer ended, why it was not continued and, where there was more
+// than one, the attempts; nothing of its text.
 func (e *TruncatedError) Error() string {
 	s := "deepseek: answer truncated: " + e.Reason
 	if e.Err != nil && !errors.Is(e.Err, io.ErrUnexpectedEOF) {
@@ -475,6 +477,10 @@ func (e *TruncatedError) Error() string {
 	}
 	if e.Continuation != nil {
 		s += " (not continued: " + strings.TrimPrefix(e.Continuation.Error(), "deepseek: ") + ")"
+	}
+	var api *APIError
+	if told := errors.As(e.Err, &api) && len(api.Attempts) > 1; len(e.Attempts) > 1 && !told {
+		s += " after " + e.Attempts.String()
 	}
 	return s
 }

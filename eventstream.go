@@ -134,6 +134,14 @@ func (how *streamEnd) choice(reason FinishReason) {
 // final is the error that the stream's reader is given; nil if the answer is
 // whole.
 func (e *eventStream) final(how streamEnd) error {
+	err := e.ending(how)
+	if cut, ok := err.(*TruncatedError); ok {
+		cut.Attempts = e.call.trail()
+	}
+	return err
+}
+
+func (e *eventStream) ending(how streamEnd) error {
 	err := how.err
 	var cut *TruncatedError
 	var api *APIError

@@ -43,7 +43,7 @@ func DecodeJSON[T any](resp *ChatResponse) (T, error) {
 	switch reason := resp.FinishReason(); reason {
 	case FinishStop, "":
 	default:
-		return v, &TruncatedError{Reason: "finish_reason " + string(reason), Response: resp}
+		return v, &TruncatedError{Reason: "finish_reason " + string(reason), Response: resp, Attempts: resp.Attempts}
 	}
 	text := unfenced(resp.Text())
 	if text == "" {

@@ -32,6 +32,7 @@ func withoutMessages(text string, err error) string {
 	case *CallError:
 		trail(e.Attempts)
 	case *TruncatedError:
+		trail(e.Attempts)
 		if e.Continuation != nil {
 			text = withoutMessages(text, e.Continuation)
 		}

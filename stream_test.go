@@ -209,6 +209,26 @@ func TestBrokenStreamTellsWhatArrived(t *testing.T) {
 	}
 }
 
+// A stream that broke tells how it came to that, and a log nothing of what servers said.
+func TestBrokenStreamTellsItsAttempts(t *testing.T) {
+	c, s := newClient(t, deepseek.WithRetry(deepseek.Retry{MaxInterval: time.Millisecond}))
+	s.Enqueue(deepseektest.APIError(503, "the word"), deepseektest.ResetAfter(20), deepseektest.APIError(503, "the word"), deepseektest.ErrorInStream(2, "the word"))
+	stream, err := c.ChatStream(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err)
+	_, _, first := collect(stream)
+	stream, err = c.ChatStream(t.Context(), ask(deepseek.User("x")))
+	require.NoError(t, err)
+	_, _, second := collect(stream)
+	for _, err := range []error{first, second} {
+		var cut *deepseek.TruncatedError
+		require.ErrorAs(t, err, &cut)
+		require.Len(t, cut.Attempts, 2)
+		require.Contains(t, err.Error(), " after 2 attempts: ")
+		require.Contains(t, deepseek.LogText(err), " after 2 attempts: ")
+		require.NotContains(t, deepseek.LogText(err), "the word")
+	}
+}
+
 func TestLeavingTheLoopClosesTheStream(t *testing.T) {
 	c, s := newClient(t)
 	s.Enqueue(deepseektest.StallAfter(5))
