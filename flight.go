@@ -20,9 +20,10 @@ type flight struct {
 	key   string // of the answer
 	name  string // of the flight: who may share it
 
-	call   *call // the upstream call's own; nil if the store had the answer
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the goroutine is gone, or was never there
+	call    *call // the upstream call's own; nil if the store had the answer
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when the goroutine is gone, or was never there
+	settled chan struct{} // closed when all below know how the answer has ended
 
 	// What came of it, set before head is closed. If nothing else is, the answer's
 	// body is in log as it comes.
@@ -57,7 +58,7 @@ const (
 )
 
 func newFlight(k *cache, key, name string) *flight {
-	f := &flight{cache: k, key: key, name: name, head: make(chan struct{}), done: make(chan struct{})}
+	f := &flight{cache: k, key: key, name: name, head: make(chan struct{}), done: make(chan struct{}), settled: make(chan struct{})}
 	f.news.L = &f.mu
 	return f
 }
@@ -200,7 +201,10 @@ func (f *flight) roundTrip(next http.RoundTripper, req *http.Request) {
 		return
 	}
 	_, judged := resp.Body.(ender)
-	defer func() { _ = resp.Body.Close() }() // also when a read panics
+	defer func() { // also when a read panics
+		_ = resp.Body.Close()
+		<-f.settled // the end may have come on another goroutine: what it cost is then known
+	}()
 	atEnd(f.call, resp, f)
 	close(f.head)
 	if whole := f.read(resp.Body); whole && judged && isEventStream(resp.Header) {
@@ -217,6 +221,7 @@ func (f *flight) finish(_ *call, v verdict) {
 	f.mu.Lock()
 	f.verdict, f.complete = v, v.outcome == answered
 	f.mu.Unlock()
+	close(f.settled)
 }
 
 // keep puts the answer into the store, if it is fit for that: one of another model
