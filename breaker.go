@@ -351,13 +351,16 @@ func (k *circuit) done(c *call, t ticket, o outcome) {
 func (k *circuit) waitsForEnds() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.late && (k.state == BreakerHalfOpen || k.state == BreakerRecovering)
+	return k.late
 }
 
 // endedWell takes in that a stream has come to its end.
 func (k *circuit) endedWell() {
 	k.mu.Lock()
 	k.breaks = 0
+	if k.state == "" || k.state == BreakerClosed {
+		k.late = false
+	}
 	k.mu.Unlock()
 }
 

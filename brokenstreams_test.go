@@ -1,6 +1,7 @@
 package deepseek_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -32,18 +33,23 @@ func oneAndAnother(t *testing.T, opts ...deepseek.Option) (first *deepseektest.S
 	return first, client
 }
 
+// stream reads an answer to its end.
+func stream(t *testing.T, client *deepseek.Client, question ...any) error {
+	s, err := client.ChatStream(t.Context(), &deepseek.ChatRequest{Messages: []deepseek.Message{deepseek.User(fmt.Sprint(question...) + "?")}})
+	if err == nil {
+		for _, err = range s.Chunks() {
+		}
+	}
+	return err
+}
+
 // everySecond streams an answer a second, n in all, and returns how many broke.
 func everySecond(t *testing.T, client *deepseek.Client, n int) int {
 	var broken atomic.Int64
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			s, err := client.ChatStream(t.Context(), &deepseek.ChatRequest{Messages: []deepseek.Message{deepseek.User(fmt.Sprint("q", i))}})
-			if err == nil {
-				for _, err = range s.Chunks() {
-				}
-			}
-			if err != nil {
+			if stream(t, client, "q", i) != nil {
 				broken.Add(1)
 			}
 		})
@@ -83,6 +89,47 @@ func TestBreakerOpensOnStreamsThatAllBreakLate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The same with few calls, which are no share of a window: 20 in a row.
+func TestBreakerOpensOnStreamsThatAllBreakOneByOne(t *testing.T) {
+	for _, pause := range []time.Duration{0, 4 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			first, client := oneAndAnother(t)
+			cut := deepseektest.ResetAfter(5)
+			first.Handle(func(*deepseektest.Request) *deepseektest.Reply { return &cut })
+			broken := 0
+			for range 100 {
+				if stream(t, client) != nil {
+					broken++
+				}
+				time.Sleep(pause)
+			}
+			require.Less(t, broken, 80, "at a pause of %v", pause)
+		})
+	}
+}
+
+// What broke once and has gone well since says nothing of an outage.
+func TestBreakerForgetsStreamsThatBroke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := deepseektest.NewMemoryServer(deepseektest.WithPace(deepseektest.Pace{FirstToken: time.Second, Token: 5 * time.Second}))
+		t.Cleanup(srv.Close)
+		client, err := deepseek.New(deepseek.WithBaseURL(srv.URL), deepseek.WithAPIKeys("k1"), deepseek.WithTransport(srv.Transport()), deepseek.WithoutRetry())
+		require.NoError(t, err)
+		srv.Enqueue(deepseektest.ResetAfter(2), deepseektest.ResetAfter(2))
+		require.Error(t, stream(t, client))
+		require.Error(t, stream(t, client))
+		for range 20 {
+			require.NoError(t, stream(t, client))
+		}
+		down := deepseektest.ServiceUnavailable()
+		srv.Handle(func(*deepseektest.Request) *deepseektest.Reply { return &down })
+		for err := stream(t, client); !errors.Is(err, deepseek.ErrCircuitOpen); err = stream(t, client) {
+		}
+		srv.Handle(nil)
+		require.LessOrEqual(t, everySecond(t, client, 120), 40, "it comes back as after any outage")
+	})
 }
 
 // Streams that break all at once, because the server was restarted, are no reason to

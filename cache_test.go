@@ -148,6 +148,19 @@ func TestKeptStreamIsWhole(t *testing.T) {
 	}
 }
 
+// A stream with an event that is no JSON, which breaks it for the typed client, is not
+// kept to break it again.
+func TestCacheKeepsNoStreamWithJunkInIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := scripted(streamReply(chunkRole+"data: {\"id\":\n\n"+chunkHello+chunkStop+eventDone), streamReply(chunkRole+chunkHello+chunkStop+eventDone))
+		tr := transportOver(t, base, WithCache(Cache{}))
+		for _, want := range []string{"miss", "miss", "hit"} {
+			_, use := ask(t, tr, chatRequest(t.Context(), true))
+			require.Equal(t, want, use)
+		}
+	})
+}
+
 // An answer of another model is nobody's who asks later, or who may not be answered
 // by that model.
 func TestCacheKeepsNoAnswerOfAnotherModel(t *testing.T) {

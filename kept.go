@@ -191,6 +191,9 @@ func (k *keptAnswer) events(log []byte) bool {
 		if err != nil {
 			return err == io.EOF
 		}
+		if string(event.Data) != sse.Done && !jsonscan.Whole(event.Data) {
+			return false // its readers were told that it broke
+		}
 		k.body = append(k.body, event.Raw...)
 		k.lengths = binary.AppendUvarint(k.lengths, uint64(len(event.Raw)))
 	}

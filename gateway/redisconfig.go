@@ -56,13 +56,14 @@ func (u *RedisURL) read(d *document, n *yaml.Node, path string) {
 	*u = RedisURL(text)
 }
 
-// String hides the password.
+// String hides the password, and all if it may stand anywhere, as one that was not
+// escaped.
 func (u RedisURL) String() string {
 	parsed, err := url.Parse(string(u))
-	if err != nil {
+	if at := strings.Count(string(u), "@"); err != nil || at > 1 || (parsed.User != nil) != (at == 1) {
 		return ""
 	}
-	return parsed.Redacted()
+	return parsed.Scheme + "://" + parsed.Host + parsed.Path
 }
 
 // GoString is String, so that %#v tells no more.

@@ -50,6 +50,11 @@ func TestRedisConfig(t *testing.T) {
 	_, err := configure(t, account+"redis: {url: redis://127.0.0.1}\n"+budget)
 	require.NoError(t, err, "Redis keeps what was spent")
 
+	for _, url := range []RedisURL{"redis://:12#secret-word@host", "redis://user:12/secret-word@host", "redis://a:b@c/secret-word@host", "redis:u:secret-word@h"} {
+		require.Empty(t, url.String())
+	}
+	require.Equal(t, "rediss://127.0.0.1:6380/1", RedisURL("rediss://user:secret-word@127.0.0.1:6380/1").String())
+
 	shown, err := configure(t, account+"redis: {url: env:REDIS_URL}\n")
 	require.NoError(t, err)
 	for _, text := range printed(t, shown) {

@@ -129,7 +129,7 @@ func (t *Telemetry) attemptContext(e deepseek.AttemptStartEvent) context.Context
 		attrs = append(attrs, waitKey.Float64(e.Wait.Seconds()))
 	}
 	ctx := e.Context
-	if trace.SpanFromContext(ctx) != k.span { // but another's
+	if !trace.SpanContextFromContext(ctx).Equal(k.span.SpanContext()) { // but another's
 		ctx = trace.ContextWithSpan(ctx, k.span)
 	}
 	a := &attempt{of: t}

@@ -17,6 +17,7 @@ type batch struct {
 	Spends      []spendJSON `json:"spends,omitempty"`
 
 	again   bool // it was sent before
+	made    time.Time
 	month   string
 	clients []string // of the counts
 	windows []string // keys
@@ -46,9 +47,12 @@ func (c *Counters) next(all, leave bool) *batch {
 	b := c.batch
 	if b != nil {
 		b.again = true
+		if time.Since(b.made) >= time.Minute { // whether it came or not, it is of no minute any more
+			b.Corrections, b.windows = nil, nil
+		}
 	} else {
 		c.seq++
-		b = &batch{Me: c.n.name, Lease: c.n.config.Lease.Milliseconds(), Seq: c.seq}
+		b = &batch{Me: c.n.name, Lease: c.n.config.Lease.Milliseconds(), Seq: c.seq, made: time.Now()}
 		c.batch = b
 		for _, more := range c.corrections {
 			times, amounts := c.window("tokens", more.client)

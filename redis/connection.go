@@ -42,10 +42,11 @@ type Config struct {
 func (c Config) String() string {
 	where := "a client of the caller's"
 	if c.URL != "" {
-		where = "a URL that is none"
-		if u, err := url.Parse(c.URL); err == nil {
-			where = u.Redacted()
-		}
+		where = "a URL that cannot be shown"
+		u, err := url.Parse(c.URL)
+		if err == nil && (u.User != nil) == strings.Contains(c.URL, "@") && strings.Count(c.URL, "@") < 2 {
+			where = u.Scheme + "://" + u.Host + u.Path
+		} // else a password may stand anywhere, not escaped
 	}
 	return "redis " + c.Prefix + " at " + where
 }

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/seawall-go/deepseek/redis"
@@ -257,6 +259,55 @@ func TestThoseWhoAskAtOnceAreAskedForTogether(t *testing.T) {
 	require.EqualValues(t, 59, in.Load(), "one had entered")
 	require.EqualValues(t, 141, full.Load()+busy.Load())
 	require.Less(t, asked()-before, 50, "background's own included")
+}
+
+// A hook of the caller's client that panics keeps nobody else waiting.
+func TestAPanicKeepsNobodyInLine(t *testing.T) {
+	s := newServer(t)
+	client := goredis.NewClient(&goredis.Options{Addr: s.address, MaxRetries: -1, ContextTimeoutEnabled: true})
+	defer client.Close()
+	var armed atomic.Bool
+	client.AddHook(panicking{&armed})
+	n, err := redis.New(redis.Config{Client: client, Timeout: patience})
+	require.NoError(t, err)
+	defer n.Close()
+	g := n.Counters()
+	_, _, err = g.Enter("ci", 100, 0)
+	require.NoError(t, err)
+	armed.Store(true)
+	var wg sync.WaitGroup
+	var panics atomic.Int64
+	for range 5 {
+		wg.Go(func() {
+			defer func() {
+				if recover() != nil {
+					panics.Add(1)
+				}
+			}()
+			_, _, _ = g.Enter("ci", 100, 0)
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 1, panics.Load())
+	_, _, err = g.Enter("ci", 100, 0)
+	require.NoError(t, err)
+}
+
+// panicking is a hook that panics at the next script for a request.
+type panicking struct{ armed *atomic.Bool }
+
+func (panicking) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+func (p panicking) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
+		if strings.Contains(fmt.Sprint(cmd.Args()...), ":underway:") && strings.Contains(fmt.Sprint(cmd.Args()...), ":anew") &&
+			strings.Contains(fmt.Sprint(cmd.Args()...), ":requests:") && p.armed.Swap(false) {
+			panic("of a hook")
+		}
+		return next(ctx, cmd)
+	}
+}
+func (panicking) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
 }
 
 // What gateways let in by themselves counts when the server hears of it.

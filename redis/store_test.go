@@ -86,6 +86,10 @@ func TestConfigTellsNoPassword(t *testing.T) {
 		require.NotContains(t, text, "secret-word")
 		require.Contains(t, text, "127.0.0.1:6380")
 	}
+	for _, url := range []string{"redis://:12#secret-word@host", "redis://user:12/secret-word@host", "redis://a:b@c/secret-word@host", "redis:u:secret-word@h", "secret-word@h"} {
+		require.NotContains(t, redis.Config{URL: url}.String(), "secret-word")
+		require.NotContains(t, redis.Config{URL: url}.String(), "12")
+	}
 }
 
 func TestConfig(t *testing.T) {

@@ -72,7 +72,15 @@ func (c *Counters) ask(client string, u *underWay) {
 	u.order = c.order
 	mine, order, gateways := u.n, u.order, c.known()
 	c.mu.Unlock()
-	reply, err := c.enter(client, mine, order, n, gateways, first)
+	var reply []int64
+	err := errCounters // should it panic
+	defer func() { c.answer(u, these, order, reply, err) }()
+	reply, err = c.enter(client, mine, order, n, gateways, first)
+}
+
+// answer tells those who were asked for, and has the next one go on.
+func (c *Counters) answer(u *underWay, these []*asker, order uint64, reply []int64, err error) {
+	n := len(these)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u.asking -= n
