@@ -108,8 +108,8 @@ func (r ChatRequest) MarshalJSON() ([]byte, error) { return r.body(false) }
 
 // UnmarshalJSON implements [encoding/json.Unmarshaler]. It replaces the whole
 // request. Members that the request has no field for go to Extra, each as a
-// [json.RawMessage], but for "stream", which is for the call to say; a member of
-// another type than its field is a [*RequestError].
+// [json.RawMessage], but for "stream", which is for the call to say; a member that its
+// field cannot hold all of is a [*RequestError].
 func (r *ChatRequest) UnmarshalJSON(data []byte) error { return unmarshal(data, r.decode) }
 
 func (r *ChatRequest) decode(data []byte) error {
@@ -122,7 +122,7 @@ func (r *ChatRequest) decode(data []byte) error {
 		case "messages":
 			return decodeArray(value, &fresh.Messages, (*Message).decode)
 		case "thinking":
-			return decodeAny(value, &fresh.Thinking)
+			return decodeWhole(value, &fresh.Thinking)
 		case "reasoning_effort":
 			return decodeString(value, (*string)(&fresh.ReasoningEffort))
 		case "max_tokens":
@@ -138,9 +138,9 @@ func (r *ChatRequest) decode(data []byte) error {
 		case "stop":
 			return decodeStop(value, &fresh.Stop)
 		case "response_format":
-			return decodeAny(value, &fresh.ResponseFormat)
+			return decodeWhole(value, &fresh.ResponseFormat)
 		case "tools":
-			return decodeAny(value, &fresh.Tools)
+			return decodeWhole(value, &fresh.Tools)
 		case "tool_choice":
 			return decodeAny(value, &fresh.ToolChoice)
 		case "logprobs":
@@ -152,7 +152,7 @@ func (r *ChatRequest) decode(data []byte) error {
 		case "stream":
 			return true
 		case "stream_options":
-			return decodeAny(value, &fresh.StreamOptions)
+			return decodeWhole(value, &fresh.StreamOptions)
 		}
 		return false
 	})
@@ -184,7 +184,7 @@ func (e Extra) ofRequest(known []string) (map[string]any, error) {
 	rest := make(map[string]any, len(e))
 	for name, value := range e {
 		if slices.Contains(known, name) {
-			return nil, &RequestError{Field: name, Value: snippet(value), Reason: "is of another type than it must be"}
+			return nil, &RequestError{Field: name, Value: snippet(value), Reason: "is not what it can be"}
 		}
 		rest[name] = value
 	}

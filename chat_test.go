@@ -69,8 +69,11 @@ func TestRequestsSurviveARoundTrip(t *testing.T) {
 	var r ChatRequest
 	require.NoError(t, json.Unmarshal([]byte(`{"stop":"x","stream":true,"temperature":null,"seed":1}`), &r))
 	require.Equal(t, ChatRequest{Stop: []string{"x"}, Extra: map[string]any{"seed": json.RawMessage("1")}}, r)
+	require.NoError(t, json.Unmarshal([]byte(`{"tools":[{"type":"function","function":{"name":"f","description":"","strict":false,"parameters":{"x":null}}}],"thinking":null}`), new(ChatRequest)))
 	for in, field := range map[string]string{`{"max_tokens":"7"}`: "max_tokens", `{"messages":[5]}`: "messages", `{"tools":[{"type":1}]}`: "tools",
-		`{"stop":[1]}`: "stop", `{"tool_choice":{"type":"allowed_tools"}}`: "tool_choice"} {
+		`{"stop":[1]}`: "stop", `{"tool_choice":{"type":"allowed_tools"}}`: "tool_choice",
+		`{"thinking":{"type":"enabled","budget_tokens":10}}`: "thinking", `{"tools":[{"type":"web_search","web_search":{"k":1}}]}`: "tools", `{"tools":[null]}`: "tools",
+		`{"tools":[{"type":"function","function":{"name":"f","x":1}}]}`: "tools", `{"stream_options":{"include_usage":true,"x":0}}`: "stream_options"} {
 		var bad *RequestError
 		require.ErrorAs(t, json.Unmarshal([]byte(in), &r), &bad)
 		require.Equal(t, field, bad.Field)

@@ -69,7 +69,7 @@ func (r *CompletionRequest) decode(data []byte) error {
 		case "stream":
 			return true
 		case "stream_options":
-			return decodeAny(value, &fresh.StreamOptions)
+			return decodeWhole(value, &fresh.StreamOptions)
 		}
 		return false
 	})

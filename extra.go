@@ -118,6 +118,36 @@ func decodeBool(value []byte, dst *bool) bool {
 	return *dst || string(value) == "false" || jsonscan.IsNull(value)
 }
 
+// decodeWhole is decodeAny for what must not lose anything that its type has no
+// field for.
+func decodeWhole[T any](value []byte, dst *T) bool {
+	if !decodeAny(value, dst) {
+		return false
+	}
+	again, err := json.Marshal(dst)
+	var was, is any
+	return err == nil && json.Unmarshal(value, &was) == nil && json.Unmarshal(again, &is) == nil && isIn(was, is)
+}
+
+// isIn reports whether all of one JSON value is in another, but for what means as
+// much as if it were not there.
+func isIn(v, other any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		o, ok := other.(map[string]any)
+		for name, member := range v {
+			if ok && member != nil && member != "" && member != false && !isIn(member, o[name]) {
+				return false
+			}
+		}
+		return ok
+	case []any:
+		o, ok := other.([]any)
+		return ok && slices.EqualFunc(v, o, isIn)
+	}
+	return v == other
+}
+
 // decodeAny is for what encoding/json decodes.
 func decodeAny[T any](value []byte, dst *T) bool {
 	var fresh T
