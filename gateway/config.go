@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -304,8 +305,22 @@ func (c *Config) check() {
 		fail("log.format", fmt.Sprintf("%q is neither json nor text", c.Log.Format))
 	}
 	c.Status.check(c.Listen, fail)
+	if c.Status.Listen != "" && c.Status.Listen == c.Telemetry.Metrics.Listen && !strings.HasSuffix(c.Status.Listen, ":0") {
+		fail("telemetry.metrics.listen", "is where the status page is, too")
+	}
+	if c.State != "" {
+		if dir, err := os.Stat(filepath.Dir(c.State)); err != nil || !dir.IsDir() {
+			fail("state", "cannot be written: there is no directory "+filepath.Dir(c.State))
+		}
+	}
+	c.checkZeros(map[string]any{
+		"queue": c.Queue, "retry": c.Retry.Retry, "breaker": c.Breaker.Breaker, "hedging": c.Hedging.Hedging, "timeouts": c.Timeouts, "keep_alive": c.KeepAlive,
+	})
 	c.checkEndpoints()
 	for i, client := range c.Clients {
+		if at := fmt.Sprintf("clients[%d].budget_per_month", i); c.doc.given[at] && client.BudgetPerMonth == 0 {
+			fail(at, "must be more than 0; without it there is no limit")
+		}
 		if client.BudgetPerMonth > 0 && c.State == "" && c.Redis.URL == "" {
 			fail(fmt.Sprintf("clients[%d].budget_per_month", i), "needs a file to keep what was spent, such as \"state: seawall.state\", or redis: a budget must not begin anew with each restart")
 		}
@@ -350,6 +365,20 @@ func (c *Config) check() {
 		fail(c.path(bad.Field), reason)
 	case err != nil:
 		fail("", err.Error())
+	}
+}
+
+// checkZeros refuses numbers that are written as 0, for which there would be the
+// default: whoever writes 0 means none.
+func (c *Config) checkZeros(sections map[string]any) {
+	for name, section := range sections {
+		v := reflect.ValueOf(section)
+		for i := range v.NumField() {
+			at := name + "." + fieldName(v.Type().Field(i).Name)
+			if kind := v.Field(i).Kind(); c.doc.given[at] && kind != reflect.Bool && kind != reflect.String && v.Field(i).IsZero() {
+				c.doc.failAt(at, "must not be 0; without it there is the default")
+			}
+		}
 	}
 }
 

@@ -103,6 +103,9 @@ func (c *Config) checkAccounts(path string, list []Account) {
 		if a.Name == "" {
 			c.doc.failAt(at, "needs a name, as there are several")
 		}
+		if c.doc.given[at+".weight"] && a.Weight == 0 {
+			c.doc.failAt(at+".weight", "must be at least 1; an account that is not to be used is left out")
+		}
 		if len(a.Keys) == 0 {
 			c.doc.failAt(at, `needs keys, such as "keys: [env:DEEPSEEK_API_KEY]"`)
 		}

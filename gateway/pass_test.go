@@ -281,3 +281,20 @@ func TestFilesAreNotKeptAlive(t *testing.T) {
 		require.NotEqual(b, "theirs", resp.Header.Get("X-Request-Id"), "that of our log")
 	})
 }
+
+// A request whose last piece fills a MiB has come: its answer may take as long as it
+// likes.
+func TestTheLastPieceOfARequestSetsNoDeadline(t *testing.T) {
+	setup{
+		settings: gateway.Settings{BodyTimeout: time.Second},
+		server:   []deepseektest.Option{deepseektest.WithPace(deepseektest.Pace{FirstToken: time.Minute})},
+	}.run(t, func(b *bench) {
+		for _, size := range []int{1<<20 - 1, 1 << 20, 1<<20 + 1, 1<<20 + 2, 2 << 20, 2<<20 + 7} {
+			head, tail := `{"model": "deepseek-flash", "messages": [{"role": "user", "content": "Hi"}], "unknown": "`, `"}`
+			body := head + strings.Repeat("x", size-len(head)-len(tail)) + tail
+			resp := b.post("/chat/completions", body)
+			require.Equal(b, http.StatusOK, resp.StatusCode)
+			b.whole(resp)
+		}
+	})
+}

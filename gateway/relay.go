@@ -233,7 +233,11 @@ func isStream(resp *http.Response) bool {
 
 // head sends a response's status and headers.
 func (y *relay) head(resp *http.Response) {
-	passOn(y.w.Header(), resp.Header, remains)
+	h := y.w.Header()
+	passOn(h, resp.Header, remains)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // nor does net/http guess one
+	}
 	y.status = resp.StatusCode
 	y.w.WriteHeader(resp.StatusCode)
 }
@@ -353,6 +357,9 @@ func (y *relay) copy(body io.Reader, flush bool) error {
 
 // passLate passes a response on whose client was sent the status already.
 func (y *relay) passLate(resp *http.Response) error {
+	if e := resp.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") { // which the headers that were sent do not tell
+		return y.fail(&problem{status: http.StatusBadGateway, code: "bad_gateway", message: "the server answered compressed, which was not asked for"})
+	}
 	if !y.stream && resp.StatusCode < 400 {
 		return y.copy(resp.Body, false)
 	}

@@ -72,7 +72,7 @@ type patient struct {
 
 func (b *patient) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if b.since += n; b.since >= atOnce {
+	if b.since += n; err == nil && b.since >= atOnce {
 		b.since = 0
 		_ = b.rc.SetReadDeadline(time.Now().Add(b.patience))
 	}

@@ -96,6 +96,8 @@ func TestOnEndOfLateErrors(t *testing.T) {
 		"no balance":  {reply: deepseektest.Status(402), outcome: gateway.Rejected, errType: "402"},
 		"a stall": {reply: deepseektest.Hang(), opts: []deepseek.Option{deepseek.WithTimeouts(deepseek.Timeouts{FirstData: 5 * time.Second})},
 			outcome: gateway.Failed, errType: "server_error", span: codes.Error},
+		"a compressed answer": {reply: deepseektest.Body(200, "application/json", "compressed").And(deepseektest.WithHeader("Content-Encoding", "gzip")),
+			outcome: gateway.Failed, errType: "server_error", span: codes.Error},
 		"a stream that was not asked for": {reply: deepseektest.Body(200, "text/event-stream", "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n"),
 			outcome: gateway.Failed, errType: "server_error", span: codes.Error},
 	} {

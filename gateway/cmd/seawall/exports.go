@@ -98,8 +98,8 @@ func (x *exports) end() error {
 		errs = append(errs, shutdown(ctx))
 	}
 	if x.metrics != nil {
-		_ = x.tcp.Close() // if it was never served
 		errs = append(errs, x.metrics.Close())
+		_ = x.tcp.Close() // if it was never served
 	}
 	return errors.Join(errs...)
 }

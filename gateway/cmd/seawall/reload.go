@@ -24,14 +24,15 @@ func (s *server) follow(path string, hup <-chan os.Signal, done <-chan struct{})
 		case <-done:
 			return
 		case <-hup:
+			before := s.marks()
 			s.reload(path, "SIGHUP")
-			s.loaded = s.marks()
+			s.loaded = s.marksSince(before)
 			last = s.loaded
 		case <-look.C:
 			now := s.marks()
-			if slices.Equal(now, last) && !slices.Equal(now, s.loaded) {
+			if slices.EqualFunc(now, last, mark.same) && !slices.EqualFunc(now, s.loaded, mark.same) {
 				s.reload(path, "a file has changed")
-				now = s.marks() // of other files, maybe
+				now = s.marksSince(now)
 				s.loaded = now
 			}
 			last = now
@@ -42,8 +43,28 @@ func (s *server) follow(path string, hup <-chan os.Signal, done <-chan struct{})
 // mark tells one state of a file from another.
 type mark struct {
 	path string
-	at   time.Time
-	size int64
+	info os.FileInfo // nil: there is none
+}
+
+// same tells files apart that replaced one another, too: their times may be those of
+// a build, and all hashes are of one size.
+func (m mark) same(o mark) bool {
+	if m.path != o.path || m.info == nil || o.info == nil {
+		return m.path == o.path && m.info == nil && o.info == nil
+	}
+	return m.info.ModTime().Equal(o.info.ModTime()) && m.info.Size() == o.info.Size() && os.SameFile(m.info, o.info)
+}
+
+// marksSince are the marks of the files as they are used now, those that were looked
+// at before as they were then: what changed since may not have been read.
+func (s *server) marksSince(before []mark) []mark {
+	marks := s.marks()
+	for i, m := range marks {
+		if j := slices.IndexFunc(before, func(b mark) bool { return b.path == m.path }); j >= 0 {
+			marks[i] = before[j]
+		}
+	}
+	return marks
 }
 
 func (s *server) marks() []mark {
@@ -52,7 +73,7 @@ func (s *server) marks() []mark {
 	for i, path := range files {
 		marks[i].path = path
 		if info, err := os.Stat(path); err == nil { // of what a link leads to
-			marks[i].at, marks[i].size = info.ModTime(), info.Size()
+			marks[i].info = info
 		}
 	}
 	return marks
@@ -90,7 +111,9 @@ func (s *server) reload(path, why string) {
 	if !slices.Contains(later, "tls") {
 		s.cert.Store(cert)
 	}
-	s.status.follow(c)
+	if !slices.Contains(later, "status.listen") { // where it listens has the keys that it had
+		s.status.follow(c)
+	}
 	s.level.Set(c.Level())
 	s.config.Store(c)
 	s.missed = nil

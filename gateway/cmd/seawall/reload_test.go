@@ -122,6 +122,27 @@ func TestReloadDoesNotOpenTheGateway(t *testing.T) {
 	p.stop()
 }
 
+// A file that is replaced by one of the same size and time, as those of a build are,
+// is another one.
+func TestReloadOfAFileThatLooksTheSame(t *testing.T) {
+	t.Parallel()
+	srv := fake(t)
+	dir := t.TempDir()
+	secret, fresh := filepath.Join(dir, "key"), filepath.Join(dir, "fresh")
+	wrong := strings.Replace(upstreamKey, "upstream", "upstraem", 1)
+	require.Len(t, wrong, len(upstreamKey))
+	for path, key := range map[string]string{secret: wrong, fresh: upstreamKey} {
+		require.NoError(t, os.WriteFile(path, []byte(key), 0o600))
+		require.NoError(t, os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)))
+	}
+	p := serve(t, srv.URL, "accounts: [{keys: 'file:"+secret+"'}]\n")
+	require.Equal(t, http.StatusUnauthorized, status(t, client(t), p.url+"/models"))
+	require.NoError(t, os.Rename(fresh, secret))
+	p.waitCount("reloaded", 1)
+	require.Equal(t, http.StatusOK, status(t, client(t), p.url+"/models"))
+	p.stop()
+}
+
 // A configuration that was refused for want of a file is read again when that is
 // there.
 func TestReloadWhenWhatWasMissingHasCome(t *testing.T) {
