@@ -88,6 +88,7 @@ func (a *answerObject) message(data []byte, at int) {
 // that cannot be, it is.
 func (r *resumer) whole(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	c.wantsHalf = true
+	asked := c.model
 	resp, err := c.pass(next, req)
 	if err != nil || resp.StatusCode != http.StatusOK || !r.looksHalf(resp.Body) {
 		return resp, err
@@ -100,7 +101,7 @@ func (r *resumer) whole(next http.RoundTripper, c *call, req *http.Request) (*ht
 	if cause == nil {
 		return resp, nil
 	}
-	k := r.continuation(next, c, req)
+	k := r.continuation(next, c, req, asked)
 	k.add(a)
 	return k.complete(resp, a, cause, v)
 }
@@ -227,6 +228,8 @@ func (k *continuation) stitch(resp *http.Response, first, last *answerObject) *h
 	e.replace(first.finishAt.from, first.finishAt.to, last.finish)
 	if last.usage != nil {
 		set("usage", first.usageAt, k.total(last.usage), first.end)
+	} else if first.usage != nil { // which is of a part only
+		set("usage", first.usageAt, rawNull, first.end)
 	}
 	data := e.apply(make([]byte, 0, len(first.data)+len(last.data)), first.data)
 	v, _ := k.by.ending(last.finish)

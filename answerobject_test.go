@@ -183,7 +183,7 @@ func FuzzAnswerObject(f *testing.F) {
 		}
 		r, err := newResumer(Resume{})
 		require.NoError(t, err)
-		k := r.continuation(nil, &call{Context: context.Background()}, chatRequest(context.Background(), false))
+		k := r.continuation(nil, &call{Context: context.Background()}, chatRequest(context.Background(), false), "")
 		k.add(first)
 		k.parts, k.now = append(k.parts, k.now), part{}
 		k.add(last)

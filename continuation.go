@@ -20,6 +20,7 @@ type continuation struct {
 	req    *http.Request                 // as it came to this layer
 	get    func() (io.ReadCloser, error) // its body
 	length int64
+	model  string // that it names
 
 	content, reasoning []byte
 	thinks             bool  // it has a reasoning_content, if an empty one
@@ -344,7 +345,7 @@ func (k *continuation) unsend(cause, why error) error {
 func (k *continuation) goesOn() {
 	if !k.resumed {
 		k.resumed = true
-		k.by.resumed.Add(1)
+		k.by.counts.resumed.Add(1)
 	}
 }
 
@@ -398,6 +399,22 @@ func (k *continuation) request(ctx context.Context, body []byte) (*http.Request,
 	get, length := k.get, k.length
 	if body != nil {
 		req.URL = betaURL(req.URL)
+	}
+	if k.call.model != k.model { // it goes on with the model that it is of
+		if body == nil {
+			rc, err := k.get()
+			if err != nil {
+				return nil, fmt.Errorf("getting the request body again: %w", err)
+			}
+			body, err = io.ReadAll(rc)
+			_ = rc.Close()
+			if err != nil {
+				return nil, fmt.Errorf("reading the request body again: %w", err)
+			}
+		}
+		body, _ = form{model: k.call.model}.apply(body)
+	}
+	if body != nil {
 		get, length = replay(body), int64(len(body))
 	}
 	return req, k.call.body.restock(req, get, length)

@@ -62,6 +62,7 @@ type ending struct {
 
 	mu    sync.Mutex
 	ended bool
+	told  bool      // and all hooks have been told
 	hooks *endHooks // nil: none
 }
 
@@ -79,7 +80,7 @@ type endHook struct {
 // onEnd has f told of the end, at once if it is already over.
 func (e *ending) onEnd(c *call, f finisher) {
 	e.mu.Lock()
-	if e.ended {
+	if e.told {
 		v := e.verdict
 		e.mu.Unlock()
 		f.finish(c, v)
@@ -101,13 +102,14 @@ func (e *ending) end(v verdict) {
 		return
 	}
 	e.ended, e.verdict = true, v
-	e.mu.Unlock()
-	if e.hooks == nil {
-		return
-	}
-	for _, h := range e.hooks.all {
+	for i := 0; e.hooks != nil && i < len(e.hooks.all); i++ { // in their order, those that come meanwhile too
+		h := e.hooks.all[i]
+		e.mu.Unlock()
 		h.f.finish(h.c, v)
+		e.mu.Lock()
 	}
+	e.told = true
+	e.mu.Unlock()
 }
 
 // soFar is how the response ended, or stands so far.

@@ -53,11 +53,11 @@ func (f *fallback) do(next http.RoundTripper, c *call, req *http.Request) (*http
 	if !ok {
 		others = f.models[c.model]
 	}
-	if c.model == "" {
+	if c.model == "" || c.continues { // one answer is of one model
 		others = nil
 	}
 	resp, err := c.pass(next, req)
-	asked := c.model
+	asked, fellBack := c.model, c.fellBack
 	for _, model := range others {
 		v := judge(resp, err)
 		if !v.mayFallBack() {
@@ -83,12 +83,12 @@ func (f *fallback) do(next http.RoundTripper, c *call, req *http.Request) (*http
 			c.body.takeBack(kept, outcome)
 		}
 		if outcome == refused { // nothing was sent: what the server last said tells the caller more
-			c.model, c.fellBack = asked, false
+			c.model, c.fellBack = asked, fellBack
 			continue
 		}
 		discard(resp)
 		resp, err = other, err2
-		if outcome == answered && resp.Header != nil {
+		if resp != nil && resp.StatusCode/100 == 2 && resp.Header != nil { // half an answer may go on
 			resp.Header.Set("Seawall-Fallback", model)
 		}
 	}

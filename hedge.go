@@ -118,7 +118,6 @@ type experience struct {
 
 // inherit takes over what old has that fits.
 func (h *hedger) inherit(old *hedger) {
-	h.counts = old.counts
 	if h.policy == old.policy {
 		h.experience = old.experience
 	}

@@ -183,7 +183,8 @@ func (r *keptStream) soFar() verdict            { return verdict{} }
 func (r *keptStream) onEnd(c *call, f finisher) { f.finish(c, verdict{}) }
 
 // events cuts a stream into its events and leaves out what is none: comments, and
-// the blank lines after them. It is false if that cannot be done.
+// the blank lines after them. It is false if that cannot be done, or an event says that
+// this is no answer.
 func (k *keptAnswer) events(log []byte) bool {
 	k.body = make([]byte, 0, len(log))
 	for r := sse.NewReader(bytes.NewReader(log), maxEvent); ; {
@@ -191,7 +192,7 @@ func (k *keptAnswer) events(log []byte) bool {
 		if err != nil {
 			return err == io.EOF
 		}
-		if string(event.Data) != sse.Done && !jsonscan.Whole(event.Data) {
+		if string(event.Data) != sse.Done && (!jsonscan.Whole(event.Data) || isBrokenOff(event.Data)) {
 			return false // its readers were told that it broke
 		}
 		k.body = append(k.body, event.Raw...)
@@ -212,8 +213,22 @@ func (k *keptAnswer) isFailure() bool {
 		}
 		return bytes.Contains(last, []byte(`"response.failed"`))
 	}
+	if reason, ok := jsonscan.Get(k.body, "stop_reason"); ok && isFinishReasonFault(reason) {
+		return true
+	}
 	v, ok := jsonscan.Get(k.body, "error")
 	return ok && !jsonscan.IsNull(v)
+}
+
+// isBrokenOff reports whether an event says, in the Anthropic format, that the server
+// did not finish.
+func isBrokenOff(event []byte) bool {
+	if !bytes.Contains(event, []byte(`"stop_reason"`)) {
+		return false
+	}
+	delta, _ := jsonscan.Get(event, "delta")
+	reason, ok := jsonscan.Get(delta, "stop_reason")
+	return ok && isFinishReasonFault(reason)
 }
 
 var (

@@ -105,14 +105,20 @@ func newResumer(r Resume) (*resumer, error) {
 		return nil, err
 	}
 	retry, err := newRetrier(Retry{})
-	return &resumer{policy: r, retry: retry}, err
+	return &resumer{policy: r, retry: retry, counts: new(resumeCounts)}, err
 }
 
 type resumer struct {
 	policy Resume
 	retry  *retrier // for calls that have none
 
-	habits  byModel[*habit]
+	counts *resumeCounts
+
+	habits byModel[*habit]
+}
+
+// resumeCounts are of a transport and its successors.
+type resumeCounts struct {
 	resumed atomic.Int64 // answers that were continued
 	sent    atomic.Int64 // attempts after the first response
 }
@@ -136,7 +142,7 @@ func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 	if !c.stream {
 		return r.whole(next, c, req)
 	}
-	s := &resumedStream{continuation: r.continuation(next, c, req)}
+	s := &resumedStream{continuation: r.continuation(next, c, req, c.model)}
 	if r.policy.MinStall > 0 {
 		s.tempo.begin(&r.policy, r.habits.get(c.model, func(string) *habit { return new(habit) }))
 		c.tempo = &s.tempo
@@ -148,6 +154,6 @@ func (r *resumer) do(next http.RoundTripper, c *call, req *http.Request) (*http.
 	return resp, err
 }
 
-func (r *resumer) continuation(next http.RoundTripper, c *call, req *http.Request) continuation {
-	return continuation{by: r, next: next, call: c, req: req, get: c.body.get, length: req.ContentLength}
+func (r *resumer) continuation(next http.RoundTripper, c *call, req *http.Request, asked string) continuation {
+	return continuation{by: r, next: next, call: c, req: req, get: c.body.get, length: req.ContentLength, model: asked}
 }

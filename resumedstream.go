@@ -49,6 +49,7 @@ type resumedStream struct {
 	mu     sync.Mutex
 	body   io.Closer               // of the part that comes now; nil: there is none
 	cancel context.CancelCauseFunc // of its attempt; nil for the first part
+	part   ender                   // the last body there was
 }
 
 var (
@@ -144,7 +145,7 @@ func (s *resumedStream) Close() error {
 	if s.finished.Load() { // that was all that was wanted
 		how = answered
 	}
-	s.end(verdict{outcome: how})
+	s.endAfterPart(verdict{outcome: how})
 	return err
 }
 
@@ -402,9 +403,29 @@ func (s *resumedStream) stop(err error, v verdict) {
 	if err != io.EOF {
 		s.call.noteBroken(err)
 	}
-	s.leave() // first: what it cost belongs to the call
+	s.leave()
+	s.endAfterPart(v) // what it cost belongs to the call
+}
+
+// endAfterPart ends the stream once all have been told of the end of its last part,
+// which may be happening on another goroutine.
+func (s *resumedStream) endAfterPart(v verdict) {
+	s.mu.Lock()
+	part := s.part
+	s.mu.Unlock()
+	if part != nil {
+		part.onEnd(s.call, wholeEnd{s, v})
+		return
+	}
 	s.end(v)
 }
+
+type wholeEnd struct {
+	s *resumedStream
+	v verdict
+}
+
+func (w wholeEnd) finish(*call, verdict) { w.s.end(w.v) }
 
 // goOn has the answer go on after a part that ended because of cause, or end as
 // it would have without that.
@@ -458,7 +479,7 @@ func (s *resumedStream) resume(cause error, v verdict) error {
 	}()
 	sent := s.call.sent()
 	resp, err := s.send(ctx, cause, v)
-	s.by.sent.Add(int64(s.call.sent() - sent))
+	s.by.counts.sent.Add(int64(s.call.sent() - sent))
 	returned = true
 	if err != nil {
 		return err
@@ -493,6 +514,9 @@ func (s *resumedStream) enter(body io.Closer, cancel context.CancelCauseFunc) bo
 		return false
 	}
 	s.body, s.cancel = body, cancel
+	if part, ok := body.(ender); ok {
+		s.part = part
+	}
 	return true
 }
 

@@ -126,18 +126,14 @@ func (t *Transport) Stats() Stats {
 	if t.retrier != nil && t.retrier.budget != nil {
 		s.RetryBudget = t.retrier.budget.left()
 	}
-	if t.resumer != nil {
-		s.Resumed = t.resumer.resumed.Load()
-		s.Attempts += t.resumer.sent.Load()
-	}
+	s.Resumed = t.resumes.resumed.Load()
+	s.Attempts += t.resumes.sent.Load()
+	s.Hedges, s.HedgesWon = t.hedges.sent.Load(), t.hedges.won.Load()
 	if t.cache != nil {
 		s.Cache = t.cache.stats()
 	}
 	if r := t.options.replica; r != nil {
 		s.Sharing = r.stats()
-	}
-	if t.hedger != nil {
-		s.Hedges, s.HedgesWon = t.hedger.counts.sent.Load(), t.hedger.counts.won.Load()
 	}
 	return s
 }

@@ -66,14 +66,20 @@ func (t *Transport) inherit(old *Transport) {
 	if t.retrier != nil && old.retrier != nil && t.retrier.policy.Budget == old.retrier.policy.Budget {
 		t.retrier.budget = old.retrier.budget
 	}
-	if t.hedger != nil && old.hedger != nil {
-		t.hedger.inherit(old.hedger)
+	if t.hedger != nil {
+		t.hedger.counts = &t.counts.hedges
+		if old.hedger != nil {
+			t.hedger.inherit(old.hedger)
+		}
 	}
 	if t.cache != nil && old.cache != nil && reflect.DeepEqual(t.options.cache, old.options.cache) {
 		t.cache = old.cache
 	}
-	if t.resumer != nil && old.resumer != nil && *t.options.resume == *old.options.resume {
-		t.resumer = old.resumer
+	if t.resumer != nil {
+		t.resumer.counts = &t.counts.resumes
+		if old.resumer != nil && *t.options.resume == *old.options.resume {
+			t.resumer = old.resumer
+		}
 	}
 	if t.meter.Currency() == old.meter.Currency() {
 		t.meter.total = old.meter.total

@@ -119,6 +119,18 @@ func TestSuccessorKnowsWhatWasLearned(t *testing.T) {
 		for _, r := range h.srv.Requests()[seen:] {
 			assert.Equal(t, "sk-a-2", r.Key)
 		}
+		// What was counted stays counted, whatever is on now.
+		h.succeed(accountsOf("sk-a-2"), deepseek.WithStreamResume())
+		h.srv.Enqueue(deepseektest.CutAfter(20))
+		resp := h.send(true)
+		_, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		counted := h.Stats()
+		assert.EqualValues(t, 1, counted.Resumed)
+		h.succeed(accountsOf("sk-a-2"))
+		assert.Equal(t, counted.Resumed, h.Stats().Resumed)
+		assert.Equal(t, counted.Attempts, h.Stats().Attempts)
+
 		// In another currency all amounts begin anew, also those of accounts that stay.
 		h.succeed(accountsOf("sk-a-2"), deepseek.WithPrices(deepseek.PricesCNY()))
 		inYuan := h.Stats()

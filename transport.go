@@ -51,6 +51,9 @@ type Transport struct {
 type counts struct {
 	calls, answered, failed, attempts atomic.Int64
 	inFlight                          atomic.Int64
+
+	resumes resumeCounts
+	hedges  hedgeCounts
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
@@ -110,6 +113,7 @@ func newParts(c *config) (t *Transport, err error) {
 		if t.resumer, err = newResumer(*c.resume); err != nil {
 			return nil, err
 		}
+		t.resumer.counts = &t.counts.resumes
 	}
 	if !c.noRetry {
 		if t.retrier, err = newRetrier(c.retry); err != nil {
@@ -120,6 +124,7 @@ func newParts(c *config) (t *Transport, err error) {
 		if t.hedger, err = newHedger(*c.hedging, t.meter); err != nil {
 			return nil, err
 		}
+		t.hedger.counts = &t.counts.hedges
 	}
 	if c.maxConcurrency > 0 {
 		if t.limit, err = newLimit(c.maxConcurrency); err != nil {
