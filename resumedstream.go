@@ -50,6 +50,8 @@ type resumedStream struct {
 	body   io.Closer               // of the part that comes now; nil: there is none
 	cancel context.CancelCauseFunc // of its attempt; nil for the first part
 	part   ender                   // the last body there was
+	last   verdict                 // how the stream ends
+	leaves bool                    // that is known
 }
 
 var (
@@ -412,20 +414,26 @@ func (s *resumedStream) stop(err error, v verdict) {
 func (s *resumedStream) endAfterPart(v verdict) {
 	s.mu.Lock()
 	part := s.part
+	if !s.leaves {
+		s.last, s.leaves = v, true
+	}
 	s.mu.Unlock()
 	if part != nil {
-		part.onEnd(s.call, wholeEnd{s, v})
+		part.onEnd(s.call, wholeEnd{s})
 		return
 	}
 	s.end(v)
 }
 
-type wholeEnd struct {
-	s *resumedStream
-	v verdict
-}
+// wholeEnd ends a stream when its last part has ended.
+type wholeEnd struct{ s *resumedStream }
 
-func (w wholeEnd) finish(*call, verdict) { w.s.end(w.v) }
+func (w wholeEnd) finish(*call, verdict) {
+	w.s.mu.Lock()
+	v := w.s.last
+	w.s.mu.Unlock()
+	w.s.end(v)
+}
 
 // goOn has the answer go on after a part that ended because of cause, or end as
 // it would have without that.
