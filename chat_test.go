@@ -53,7 +53,7 @@ func TestRequestsSurviveARoundTrip(t *testing.T) {
 			Model: ModelPro, Thinking: ThinkingOff(), ReasoningEffort: EffortLow, MaxTokens: 9, Temperature: new(0.0), TopP: new(0.5), FrequencyPenalty: new(1.0),
 			PresencePenalty: new(-1.0), Stop: []string{"x", ""}, ResponseFormat: &ResponseFormat{Type: "json_schema", JSONSchema: json.RawMessage(`{"b":1,"a":12345678901234567890}`)},
 			ToolChoice: ToolNamed("f"), Logprobs: true, TopLogprobs: 2, UserID: "u", StreamOptions: &StreamOptions{IncludeUsage: true},
-			Extra: map[string]any{"seed": 12345678901234567, "a": map[string]any{"b": []any{nil, "<x>"}}}},
+			Extra: map[string]any{"seed": int64(12345678901234567), "a": map[string]any{"b": []any{nil, "<x>"}}}},
 		{Messages: []Message{Assistant("b")}, Tools: []Tool{FunctionTool("f", "d", json.RawMessage(`{"b":1,"a":12345678901234567890}`)),
 			FunctionTool("g", "", nil), {Function: Function{Name: "h", Strict: true, Parameters: json.RawMessage("null")}}}, ToolChoice: ToolsAuto()},
 	} {
