@@ -176,12 +176,13 @@ func (r *Replica) join(t *Transport) {
 	r.announce()
 }
 
-// announce tells the observers how it stands, if that is news.
+// announce tells the observers how it stands, if that is news. Before the transport
+// has joined there are none.
 func (r *Replica) announce() {
 	r.mu.Lock()
 	e := SharingEvent{Connected: r.connected, Replicas: r.replicas}
 	old := r.announced
-	if r.owner == nil || r.exchanges+r.failures == 0 || old != nil && old.Connected == e.Connected && old.Replicas == e.Replicas {
+	if r.pools == nil || r.exchanges+r.failures == 0 || old != nil && old.Connected == e.Connected && old.Replicas == e.Replicas {
 		r.mu.Unlock()
 		return
 	}
