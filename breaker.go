@@ -32,8 +32,8 @@ import (
 //	            the rest wait for room. A failure halves that. Soon all pass: closed.
 //
 // A stream is a success at its first data, and a failure if it breaks later. Where
-// one breaks after the other, probes and what is let in while recovering count at
-// their end, for which a probe is waited MaxOpenFor, until the circuit is closed.
+// one breaks after the other, those that follow count at their end, for which a probe
+// is waited MaxOpenFor: until one ends well, or the circuit was open and is closed.
 //
 // The zero value is the default.
 type Breaker struct {

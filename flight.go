@@ -229,7 +229,7 @@ func (f *flight) finish(_ *call, v verdict) {
 func (f *flight) keep(a *keptAnswer) {
 	k, c, h := f.cache, f.call, f.resp.Header
 	if k.policy.TTL < 0 || c.fellBack || len(a.body) > k.policy.MaxAnswer || f.resp.StatusCode != http.StatusOK ||
-		h.Get("Content-Encoding") != "" || a.isFailure() {
+		h.Get("Content-Encoding") != "" || !a.stream && tellsFailure(a.body) {
 		return
 	}
 	a.at, a.contentType, a.trace = time.Now(), h.Get("Content-Type"), h.Get("X-Ds-Trace-Id")

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 	"github.com/seawall-go/deepseek/internal/sse"
@@ -204,10 +203,8 @@ func isGeneration(path string) bool {
 // connection are free for others then. What of it does not come in time is done
 // without, because failover waits for it.
 func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open bool, err error) {
-	late := time.AfterFunc(settleFor, func() { _ = w.src.Close() }) // which wakes the read
-	data, err := io.ReadAll(io.LimitReader(w, maxErrorBody+1))
-	inTime := late.Stop()
-	if err == nil && len(data) > maxErrorBody && inTime {
+	data, long, err := readError(w, w.src)
+	if long {
 		head := w.redacted(req, resp.Header, data)
 		if len(head) != len(data) { // a name is shorter than a key
 			resp.ContentLength = -1
@@ -216,13 +213,9 @@ func (g *guard) failed(w *watched, req *http.Request, resp *http.Response) (open
 		resp.Body = g.rest(w, head)
 		return true, nil
 	}
-	if inTime {
-		_ = w.src.Close()
-	}
 	if err != nil && isContextError(err) {
 		return false, err
 	}
-	// The status says it all; half of the text is better than none.
 	data = w.redacted(req, resp.Header, data)
 	if resp.ContentLength >= 0 {
 		resp.ContentLength = int64(len(data))

@@ -187,36 +187,28 @@ func (r *keptStream) onEnd(c *call, f finisher) { f.finish(c, verdict{}) }
 // this is no answer.
 func (k *keptAnswer) events(log []byte) bool {
 	k.body = make([]byte, 0, len(log))
+	failed := false // if the last of them says so, in the format of /responses
 	for r := sse.NewReader(bytes.NewReader(log), maxEvent); ; {
 		event, err := r.Next()
 		if err != nil {
-			return err == io.EOF
+			return err == io.EOF && !failed
 		}
 		if string(event.Data) != sse.Done && (!jsonscan.Whole(event.Data) || isBrokenOff(event.Data)) {
 			return false // its readers were told that it broke
 		}
+		failed = bytes.Contains(event.Raw, []byte(`"response.failed"`))
 		k.body = append(k.body, event.Raw...)
 		k.lengths = binary.AppendUvarint(k.lengths, uint64(len(event.Raw)))
 	}
 }
 
-// isFailure reports whether a 200 tells, in the format of /responses, that it is
-// no answer.
-func (k *keptAnswer) isFailure() bool {
-	if k.stream {
-		last := k.body
-		for rest := k.lengths; len(rest) > 0; {
-			n, size := binary.Uvarint(rest)
-			if rest = rest[size:]; len(rest) > 0 {
-				last = last[n:]
-			}
-		}
-		return bytes.Contains(last, []byte(`"response.failed"`))
-	}
-	if reason, ok := jsonscan.Get(k.body, "stop_reason"); ok && isFinishReasonFault(reason) {
+// tellsFailure reports whether a body that is no stream tells that it is no answer: in
+// the format of /responses by its error, in that of Anthropic by its stop_reason.
+func tellsFailure(body []byte) bool {
+	if reason, ok := jsonscan.Get(body, "stop_reason"); ok && isFinishReasonFault(reason) {
 		return true
 	}
-	v, ok := jsonscan.Get(k.body, "error")
+	v, ok := jsonscan.Get(body, "error")
 	return ok && !jsonscan.IsNull(v)
 }
 

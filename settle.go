@@ -20,17 +20,27 @@ func settle(resp *http.Response) {
 		return
 	}
 	v, body := judge(resp, nil), resp.Body
-	late := time.AfterFunc(settleFor, func() { _ = body.Close() }) // which wakes the read
-	data, err := io.ReadAll(io.LimitReader(body, maxErrorBody+1))
-	inTime := late.Stop()
-	if len(data) > maxErrorBody && err == nil && inTime {
+	if data, long, _ := readError(body, body); long {
 		resp.Body = &longBody{io.MultiReader(bytes.NewReader(data), body), body, data}
-		return
+	} else {
+		resp.Body = newMemBody(data, v)
+	}
+}
+
+// readError reads the body of a failed response from r, and closes it, unless it is
+// long: more is to come then than is kept. What does not come in time is done without;
+// half an error body still tells more than none.
+func readError(r io.Reader, body io.Closer) (data []byte, long bool, err error) {
+	late := time.AfterFunc(settleFor, func() { _ = body.Close() }) // which wakes the read
+	data, err = io.ReadAll(io.LimitReader(r, maxErrorBody+1))
+	inTime := late.Stop()
+	if err == nil && len(data) > maxErrorBody && inTime {
+		return data, true, nil
 	}
 	if inTime {
-		_ = body.Close() // half an error body still tells more than none
+		_ = body.Close()
 	}
-	resp.Body = newMemBody(data, v)
+	return data, false, err
 }
 
 // longBody is the body of a failed response that is not small.
