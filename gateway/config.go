@@ -206,11 +206,13 @@ type Log struct {
 // the environment ("env:NAME") or from files of their own ("file:PATH", relative
 // to the configuration's).
 func ReadConfig(path string) (*Config, error) {
+	file := lookAt(path)
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &FileError{File: path, Reason: reason(err)}
+		err := &FileError{File: path, Reason: reason(err)}
+		return nil, &refusedConfig{err, []error{err}, []File{file}}
 	}
-	return parseConfig(path, data)
+	return parseConfig(path, data, file)
 }
 
 // DefaultConfig is what an empty file says.
@@ -220,18 +222,22 @@ func DefaultConfig() *Config {
 	return c
 }
 
-func parseConfig(path string, data []byte) (*Config, error) {
+func parseConfig(path string, data []byte, read ...File) (*Config, error) {
 	c := new(Config)
 	c.doc = parseDocument(path, data, c)
+	c.doc.files = append(read, c.doc.files...)
 	for _, file := range []*string{&c.State, &c.TLS.Cert, &c.TLS.Key} {
 		*file = c.doc.relative(*file)
+	}
+	if c.TLS.Cert != "" {
+		c.doc.files = append(c.doc.files, lookAt(c.TLS.Cert), lookAt(c.TLS.Key))
 	}
 	c.setDefaults()
 	if len(c.doc.errs) == 0 {
 		c.check()
 	}
 	if err := c.doc.err(); err != nil {
-		return nil, &refusedConfig{err, c}
+		return nil, &refusedConfig{err, c.doc.errs, c.doc.files}
 	}
 	return c, nil
 }
@@ -240,16 +246,44 @@ func parseConfig(path string, data []byte) (*Config, error) {
 // may be.
 type refusedConfig struct {
 	error
-	config *Config
+	errs  []error
+	files []File
 }
 
-func (e *refusedConfig) Unwrap() []error { return e.config.doc.errs }
+func (e *refusedConfig) Unwrap() []error { return e.errs }
+
+// File is a file that a configuration was read from, as it was just before.
+type File struct {
+	Path string
+	Info fs.FileInfo // of what a link leads to; nil: it was not there
+}
+
+func lookAt(path string) File {
+	info, err := os.Stat(path)
+	if err != nil {
+		info = nil
+	}
+	return File{path, info}
+}
+
+// Now is the file as it is now.
+func (f File) Now() File { return lookAt(f.Path) }
+
+// Same reports whether two looks at a file have found the same. Files that replaced
+// one another are two, also where their times are those of a build, and their sizes
+// those of any hash.
+func (f File) Same(o File) bool {
+	if f.Path != o.Path || f.Info == nil || o.Info == nil {
+		return f.Path == o.Path && f.Info == nil && o.Info == nil
+	}
+	return f.Info.ModTime().Equal(o.Info.ModTime()) && f.Info.Size() == o.Info.Size() && os.SameFile(f.Info, o.Info)
+}
 
 // FilesOf returns the files of a configuration that [ReadConfig] refused: when one
 // changes, try it again.
-func FilesOf(err error) []string {
+func FilesOf(err error) []File {
 	if e, ok := errors.AsType[*refusedConfig](err); ok {
-		return e.config.Files()
+		return e.files
 	}
 	return nil
 }
@@ -480,13 +514,7 @@ func (c *Config) strategy() deepseek.Strategy {
 
 // Files are the files that the configuration is in, with those of secrets and the
 // certificate.
-func (c *Config) Files() []string {
-	files := append([]string{c.doc.file}, c.doc.read...)
-	if c.TLS.Cert != "" {
-		files = append(files, c.TLS.Cert, c.TLS.Key)
-	}
-	return files
-}
+func (c *Config) Files() []File { return c.doc.files }
 
 // NeedsRestart are the fields in which c and another configuration differ and
 // which no reload can change.
@@ -573,7 +601,7 @@ func (d *document) secretText(n *yaml.Node) (text, separator, why string) {
 		}
 	} else if path, ok := strings.CutPrefix(n.Value, "file:"); ok {
 		path = d.relative(path)
-		d.read = append(d.read, path)
+		d.files = append(d.files, lookAt(path))
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return "", "", "cannot read " + path + ": " + reason(err)

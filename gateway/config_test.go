@@ -113,7 +113,7 @@ log: {level: warn, format: text}
 	assert.Equal(t, 2.0, prices.Models["my-model"].OffPeak.Output)
 	assert.Equal(t, 0.60, prices.Models["deepseek-flash"].OffPeak.Output)
 	assert.Contains(t, prices.Holidays, "2027-01-01")
-	assert.Equal(t, filepath.Join(filepath.Dir(c.Files()[0]), "spent.json"), c.Settings().State)
+	assert.Equal(t, filepath.Join(filepath.Dir(c.Files()[0].Path), "spent.json"), c.Settings().State)
 	assert.Equal(t, Server{
 		MaxRequest: 64 << 20, MaxHeader: 32_000, MaxConnections: 100, HeaderTimeout: 5 * time.Second,
 		BodyTimeout: time.Minute, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
@@ -351,12 +351,30 @@ func TestBadConfigs(t *testing.T) {
 	_, err = configure(t, "accounts: [{keys: 'file:missing'}]\ntls: {cert: a, key: b}\n")
 	files := FilesOf(err)
 	require.Len(t, files, 4, "what may mend it")
-	require.Equal(t, "missing", filepath.Base(files[1]))
+	require.Equal(t, "missing", filepath.Base(files[1].Path))
+	require.Nil(t, files[1].Info)
+	require.NotNil(t, files[0].Info)
+	require.True(t, files[0].Same(files[0].Now()))
 	require.Empty(t, FilesOf(nil))
+	// What is changed right after it was read, even by a file that looks the same, shows.
+	path := filepath.Join(t.TempDir(), "seawall.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("accounts: [{keys: env:ONE_KEY}]\n"), 0o600))
+	c, err := ReadConfig(path)
+	require.NoError(t, err)
+	require.True(t, c.Files()[0].Same(c.Files()[0].Now()))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path+".new", []byte("accounts: [{keys: env:TWO_KEY}]\n"), 0o600))
+	require.NoError(t, os.Chtimes(path+".new", info.ModTime(), info.ModTime()))
+	require.NoError(t, os.Rename(path+".new", path))
+	require.False(t, c.Files()[0].Same(c.Files()[0].Now()))
+
 	_, err = configure(t, "models: {a: &key env:ONE_KEY}\naccounts: [{keys: [*key]}]\n")
 	require.NoError(t, err, "a secret's place may be named elsewhere")
 	_, err = ReadConfig(filepath.Join(t.TempDir(), "missing.yaml"))
 	require.ErrorContains(t, err, "missing.yaml: no such file")
+	require.ErrorAs(t, err, new(*FileError))
+	require.Len(t, FilesOf(err), 1, "it may come")
 }
 
 func TestFieldName(t *testing.T) {

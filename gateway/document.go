@@ -45,7 +45,7 @@ type document struct {
 	file  string
 	lines map[string]int  // of fields, by their path
 	given map[string]bool // fields with a single value of their own, by their path
-	read  []string        // files of secrets
+	files []File          // that it is read from, the first of them its own
 	errs  []error
 }
 

@@ -16,71 +16,59 @@ const lookEvery = 500 * time.Millisecond
 // follow reloads the configuration on SIGHUP, and when it has changed and not
 // changed any more since the last look. It ends with done.
 func (s *server) follow(path string, hup <-chan os.Signal, done <-chan struct{}) {
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	last := s.loaded
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	read := s.started.Files() // as they were when they were read
+	last := read              // at the last look
 	for {
 		select {
 		case <-done:
 			return
 		case <-hup:
-			before := s.marks()
-			s.reload(path, "SIGHUP")
-			s.loaded = s.marksSince(before)
-			last = s.loaded
-		case <-look.C:
-			now := s.marks()
-			if slices.EqualFunc(now, last, mark.same) && !slices.EqualFunc(now, s.loaded, mark.same) {
-				s.reload(path, "a file has changed")
-				now = s.marksSince(now)
-				s.loaded = now
+			read = s.readAgain(path, "SIGHUP", look(read))
+			last = read
+		case <-tick.C:
+			now := look(read)
+			if same(now, last) && !same(now, read) {
+				read = s.readAgain(path, "a file has changed", now)
+				now = read
 			}
 			last = now
 		}
 	}
 }
 
-// mark tells one state of a file from another.
-type mark struct {
-	path string
-	info os.FileInfo // nil: there is none
-}
-
-// same tells files apart that replaced one another, too: their times may be those of
-// a build, and all hashes are of one size.
-func (m mark) same(o mark) bool {
-	if m.path != o.path || m.info == nil || o.info == nil {
-		return m.path == o.path && m.info == nil && o.info == nil
+// look looks at files again.
+func look(files []gateway.File) []gateway.File {
+	now := make([]gateway.File, len(files))
+	for i, f := range files {
+		now[i] = f.Now()
 	}
-	return m.info.ModTime().Equal(o.info.ModTime()) && m.info.Size() == o.info.Size() && os.SameFile(m.info, o.info)
+	return now
 }
 
-// marksSince are the marks of the files as they are used now, those that were looked
-// at before as they were then: what changed since may not have been read.
-func (s *server) marksSince(before []mark) []mark {
-	marks := s.marks()
-	for i, m := range marks {
-		if j := slices.IndexFunc(before, func(b mark) bool { return b.path == m.path }); j >= 0 {
-			marks[i] = before[j]
+func same(files, others []gateway.File) bool {
+	return slices.EqualFunc(files, others, gateway.File.Same)
+}
+
+// readAgain reloads, and returns the files by whose change the configuration may be
+// another: those that were read now, be it in vain, and those of the one that stays.
+func (s *server) readAgain(path, why string, before []gateway.File) []gateway.File {
+	read := s.reload(path, why)
+	in := func(files []gateway.File, path string) bool {
+		return slices.ContainsFunc(files, func(f gateway.File) bool { return f.Path == path })
+	}
+	for _, f := range before {
+		if in(s.config.Load().Files(), f.Path) && !in(read, f.Path) {
+			read = append(read, f)
 		}
 	}
-	return marks
+	return read
 }
 
-func (s *server) marks() []mark {
-	files := append(s.config.Load().Files(), s.missed...)
-	marks := make([]mark, len(files))
-	for i, path := range files {
-		marks[i].path = path
-		if info, err := os.Stat(path); err == nil { // of what a link leads to
-			marks[i].info = info
-		}
-	}
-	return marks
-}
-
-// reload reads the file again. If anything is wrong with it, all stays as it is.
-func (s *server) reload(path, why string) {
+// reload reads the file again, and returns all that it read. If anything is wrong with
+// it, all stays as it is.
+func (s *server) reload(path, why string) (read []gateway.File) {
 	refuse := func(err error) {
 		for _, err := range each(err) {
 			s.log.Error("the new configuration is refused, the old one stays", slog.String("why", why), slog.String("error", err.Error()))
@@ -88,24 +76,23 @@ func (s *server) reload(path, why string) {
 	}
 	c, err := gateway.ReadConfig(path)
 	if err != nil {
-		s.missed = gateway.FilesOf(err)
 		refuse(err)
-		return
+		return gateway.FilesOf(err)
 	}
-	s.missed = c.Files() // in case that it is refused for another reason
+	read = slices.Clone(c.Files())
 	if len(c.Clients) == 0 && len(s.config.Load().Clients) > 0 {
 		refuse(errOpen)
-		return
+		return read
 	}
 	cert, err := readCertificate(c)
 	if err != nil {
 		refuse(err)
-		return
+		return read
 	}
 	settings, opts := s.settings(c)
 	if err := s.gateway.Reload(settings, opts...); err != nil {
 		refuse(err)
-		return
+		return read
 	}
 	later := s.started.NeedsRestart(c)
 	if !slices.Contains(later, "tls") {
@@ -116,11 +103,11 @@ func (s *server) reload(path, why string) {
 	}
 	s.level.Set(c.Level())
 	s.config.Store(c)
-	s.missed = nil
 	s.log.Info("reloaded", slog.String("why", why), slog.Int("accounts", len(c.Accounts)), slog.Int("clients", len(c.Clients)))
 	if len(later) > 0 {
 		s.log.Warn("some of the new configuration needs a restart", slog.Any("fields", later))
 	}
+	return read
 }
 
 // errOpen is for a file that has been emptied, say: where the gateway listens is

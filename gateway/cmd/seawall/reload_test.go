@@ -198,9 +198,11 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	held := make(chan struct{})
 	free := sync.OnceFunc(func() { close(held) })
+	var waiting atomic.Int64
 	srv := fake(t, deepseektest.WithPace(deepseektest.Pace{FirstToken: 200 * time.Millisecond, Token: 20 * time.Millisecond}),
 		deepseektest.WithAnswer(func(r *deepseektest.Request) deepseektest.Answer {
 			if !r.Stream {
+				waiting.Add(1)
 				<-held
 			}
 			return deepseektest.Answer{Content: strings.Repeat("a word ", 30)}
@@ -241,7 +243,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "calls under way", func() bool { return srv.InFlight("main", "") > callers/2 })
+	eventually(t, "calls under way", func() bool { return waiting.Load() == int64(callers/2) && srv.InFlight("main", "") > callers/2 })
 	for i := range 10 {
 		p.rewrite("max_attempts: "+string(rune('5'+i%2)), "max_attempts: "+string(rune('6'-i%2)))
 		p.signal(syscall.SIGHUP)

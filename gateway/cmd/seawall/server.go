@@ -25,10 +25,6 @@ import (
 type server struct {
 	started *gateway.Config                // as it was then
 	config  atomic.Pointer[gateway.Config] // as it is now
-	// Follow's own: how the configuration's files were when it was read, and those of one
-	// that was refused since.
-	loaded  []mark
-	missed  []string
 	gateway *gateway.Gateway
 	exports *exports
 	log     *slog.Logger
@@ -55,7 +51,6 @@ type special struct {
 func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 	s := &server{started: c, level: new(slog.LevelVar), lines: &batch{to: errs}}
 	s.config.Store(c)
-	s.loaded = s.marks() // before anybody can see that it serves, and change them
 	s.level.Set(c.Level())
 	s.log = newLogger(c.Log.Format, s.level, s.lines)
 	if x.log != nil {
