@@ -274,14 +274,22 @@ func (a *account) keyAside(c *call, k *apiKey, o outcome, now time.Time) {
 	}
 }
 
-// worked ends what a key was put aside for. It reports whether it was.
-func (k *apiKey) worked() bool {
-	if k.until() == 0 {
+// keyWorked takes in that a key was accepted.
+func (a *account) keyWorked(c *call, k *apiKey) {
+	if !k.restore() {
+		return
+	}
+	a.tell(SharedFact{Key: k.fingerprint, Cause: cause401}, SharedFact{Key: k.fingerprint, Cause: cause403})
+	c.watch.cooldown(c.Context, CooldownEvent{Account: a.name, Key: k.fingerprint, State: StateActive, Cause: "success"})
+}
+
+// restore ends what a key was put aside for. It reports whether it was, once.
+func (k *apiKey) restore() bool {
+	if k.until() == 0 { // as mostly
 		return false
 	}
-	k.unauthorizedUntil.Store(0)
-	k.forbiddenUntil.Store(0)
-	return true
+	unauthorized, forbidden := k.unauthorizedUntil.Swap(0), k.forbiddenUntil.Swap(0)
+	return unauthorized != 0 || forbidden != 0
 }
 
 // ranOut puts the account aside for want of money.
@@ -332,7 +340,7 @@ func (a *account) enable() {
 	r := a.ring()
 	news := []SharedFact{{Cause: cause402}}
 	for i, k := range r.keys {
-		k.worked()
+		k.restore()
 		r.ready.set(i)
 		news = append(news, SharedFact{Key: k.fingerprint, Cause: cause401}, SharedFact{Key: k.fingerprint, Cause: cause403})
 	}

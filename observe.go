@@ -39,9 +39,9 @@ type Observer struct {
 	Resume func(ResumeEvent)
 	// Fallback: a call goes on with another model than the one asked for.
 	Fallback func(FallbackEvent)
-	// Cooldown: an account or key is put aside, or an account comes back from a 402,
-	// or either by another replica's word. Not told: that the time of a 401, 403 or 429
-	// is over or was cut short by a success, and what [Pool]'s methods do.
+	// Cooldown: an account or key is put aside, or is back: an account from a 402, a
+	// key once it was accepted again, either by another replica's word. Not told: that
+	// the time of a 401, 403 or 429 is over, and what [Pool]'s methods do.
 	Cooldown func(CooldownEvent)
 	// Limit: the learned limit of an account and model has changed.
 	Limit func(LimitEvent)
@@ -146,7 +146,7 @@ type CooldownEvent struct {
 	Key     string          // fingerprint; empty if it is the whole account
 	Model   string          // empty if it is all models
 	State   State           // what it is now
-	Cause   string          // such as "401", "429", "balance", "trial"
+	Cause   string          // such as "401", "429", "balance", "trial", "success"
 	For     time.Duration   // how long at most; 0 if it is not known, or it is back
 }
 

@@ -307,9 +307,7 @@ func (p *permit) response(c *call, resp *http.Response, v verdict) {
 		if v.outcome == answered {
 			p.slot.prove(p)
 		}
-		if p.key.worked() {
-			a.tell(SharedFact{Key: p.key.fingerprint, Cause: cause401}, SharedFact{Key: p.key.fingerprint, Cause: cause403})
-		}
+		a.keyWorked(c, p.key)
 		if p.trial {
 			a.refilled(c.Context, c.watch, "trial")
 		}

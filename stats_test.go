@@ -95,6 +95,33 @@ func TestAccountsPrintNoKeys(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", []Account{a}, struct{ A *Account }{&a}, Endpoint{Accounts: []Account{a}}), "sk-")
 }
 
+// A key that was refused and is accepted again is told of, once.
+func TestKeyThatWorksAgainIsTold(t *testing.T) {
+	for _, code := range []int{401, 403} {
+		synctest.Test(t, func(t *testing.T) {
+			var told []CooldownEvent
+			tr := transportOver(t, scripted(status(code), streamReply(wholeStream)), WithoutRetry(), WithObserver(Observer{
+				Cooldown: func(e CooldownEvent) { told = append(told, e) },
+			}))
+			ask := func() {
+				resp, err := sendStream(t.Context(), tr)
+				require.NoError(t, err)
+				_, err = readBody(resp)
+				require.NoError(t, err)
+			}
+			ask()
+			require.Len(t, told, 1)
+			require.NotEqual(t, StateActive, told[0].State)
+			time.Sleep(told[0].For)
+			require.Len(t, told, 1)
+			ask()
+			ask()
+			require.Len(t, told, 2)
+			require.Equal(t, CooldownEvent{Context: t.Context(), Account: told[0].Account, Key: told[0].Key, State: StateActive, Cause: "success"}, told[1])
+		})
+	}
+}
+
 // The start of a call is told with what is known of it then.
 func TestCallStartIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
