@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -69,6 +70,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	flags.SetOutput(errs)
 	flags.Usage = func() { fmt.Fprint(errs, usage) }
 	demo := flags.Bool("demo", false, "")
+	tellVersion := flags.Bool("version", false, "")
 	quiet := flags.Bool("quiet", false, "")
 	listen := flags.String("listen", "127.0.0.1:8080", "")
 	if err := flags.Parse(args); err != nil {
@@ -78,6 +80,13 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 		return errUsage
 	}
 	args = flags.Args()
+	switch {
+	case *tellVersion && len(args) == 0:
+		args = []string{"version"}
+	case len(args) == 1 && args[0] == "help", slices.ContainsFunc(args, asksForHelp):
+		fmt.Fprint(errs, usage)
+		return nil
+	}
 	switch {
 	case *demo && len(args) == 0:
 		return serveDemo(ctx, *listen, *quiet, out, errs)
@@ -108,6 +117,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	fmt.Fprint(errs, usage)
 	return errUsage
 }
+
+// asksForHelp is whether an argument of a command asks what it does: the flag package
+// looks at those before the command only.
+func asksForHelp(arg string) bool { return arg == "--help" || arg == "-help" || arg == "-h" }
 
 // plainName is what YAML takes for a text without quotes.
 var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
