@@ -391,7 +391,9 @@ func (c *Config) check() {
 	}
 	var bad *deepseek.ConfigError
 	switch _, err := New(c.Settings(), c.Options()...); {
-	case errors.As(err, &bad):
+	case errors.As(err, &bad) && bad.Field == "APIKeys": // which the file calls otherwise
+		fail("accounts", "there are none, and the environment has no DEEPSEEK_API_KEY")
+	case bad != nil:
 		reason := bad.Reason
 		if bad.Value != "" {
 			reason = bad.Value + " " + reason

@@ -207,7 +207,7 @@ func TestSmallConfigs(t *testing.T) {
 	} {
 		c, err := configure(t, text)
 		if !strings.Contains(text, "accounts") {
-			require.ErrorContains(t, err, "DEEPSEEK_API_KEY")
+			require.ErrorContains(t, err, "seawall.yaml: accounts: there are none, and the environment has no DEEPSEEK_API_KEY")
 			t.Setenv("DEEPSEEK_API_KEY", testKey)
 			c, err = parseConfig("seawall.yaml", []byte(text))
 		}
