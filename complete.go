@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"iter"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -117,6 +118,11 @@ type CompletionResponse struct {
 	Choices           []CompletionChoice // one with DeepSeek; may be empty elsewhere
 	Usage             *Usage             // nil if the server told none
 	Extra             Extra              // what else the server sent
+
+	// Header is the response's header, and Attempts how the call got here, oldest
+	// first. They are not part of the JSON, and a piece has neither.
+	Header   http.Header
+	Attempts Attempts
 }
 
 // CompletionChoice is one answer of a [CompletionResponse].
@@ -245,13 +251,14 @@ func (c *Client) Complete(ctx context.Context, req *CompletionRequest) (*Complet
 		return nil, err
 	}
 	answer := new(CompletionResponse)
-	_, call, err := c.call(ctx, completionsPath(c.rules), cmp.Or(req.Model, ModelFlash), body, answer.decode)
+	resp, call, err := c.call(ctx, completionsPath(c.rules), cmp.Or(req.Model, ModelFlash), body, answer.decode)
 	if err != nil {
 		return nil, err
 	}
+	answer.Header, answer.Attempts = resp.Header, call.trail()
 	for _, choice := range answer.Choices {
 		if reason := string(choice.FinishReason); finishReasonFault(reason) {
-			return nil, &TruncatedError{Reason: "finish_reason " + reason, Response: answer.asChat(), Attempts: call.trail()}
+			return nil, &TruncatedError{Reason: "finish_reason " + reason, Response: answer.asChat(), Attempts: answer.Attempts}
 		}
 	}
 	return answer, nil
@@ -274,7 +281,7 @@ func (c *Client) CompleteStream(ctx context.Context, req *CompletionRequest) (*C
 // asChat is the completion in the shape that a TruncatedError carries.
 func (r *CompletionResponse) asChat() *ChatResponse {
 	chat := &ChatResponse{ID: r.ID, Object: r.Object, Created: r.Created, Model: r.Model,
-		SystemFingerprint: r.SystemFingerprint, Usage: r.Usage, Extra: r.Extra}
+		SystemFingerprint: r.SystemFingerprint, Usage: r.Usage, Extra: r.Extra, Header: r.Header, Attempts: r.Attempts}
 	for _, c := range r.Choices {
 		chat.Choices = append(chat.Choices, Choice{Index: c.Index, FinishReason: c.FinishReason, Extra: c.Extra,
 			Message: Message{Role: RoleAssistant, Content: c.Text}})
@@ -383,6 +390,7 @@ func (s *CompletionStream) Response() *CompletionResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.head
+	r.Header, r.Attempts = s.events.resp.Header, s.events.call.trail()
 	r.Extra = maps.Clone(r.Extra)
 	r.Choices = append([]CompletionChoice(nil), r.Choices...)
 	for i := range r.Choices {

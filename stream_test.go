@@ -389,3 +389,32 @@ func TestCompletion(t *testing.T) {
 	require.ErrorAs(t, last, &cut)
 	require.Equal(t, stream.Response().Text(), cut.Response.Text())
 }
+
+// What a completion took is told as of a chat.
+func TestCompletionTellsItsAttempts(t *testing.T) {
+	s := deepseektest.NewMemoryServer()
+	defer s.Close()
+	s.Enqueue(deepseektest.Unauthorized(), deepseektest.Normal(), deepseektest.Unauthorized(), deepseektest.FinishReason("aborted"))
+	req := &deepseek.CompletionRequest{Prompt: "func add(", Suffix: "}"}
+	c, err := deepseek.New(deepseek.WithBaseURL(s.URL), deepseek.WithTransport(s.Transport()), deepseek.WithAPIKeys("sk-1", "sk-2", "sk-3"))
+	require.NoError(t, err)
+
+	answer, err := c.Complete(t.Context(), req)
+	require.NoError(t, err)
+	require.Len(t, answer.Attempts, 2)
+	require.NotEmpty(t, answer.Header.Get("X-Ds-Trace-Id"))
+
+	stream, err := c.CompleteStream(t.Context(), req)
+	require.NoError(t, err)
+	var cut *deepseek.TruncatedError
+	for chunk, err := range stream.Chunks() {
+		if err != nil {
+			require.ErrorAs(t, err, &cut)
+			continue
+		}
+		require.Nil(t, chunk.Attempts)
+	}
+	require.Len(t, cut.Response.Attempts, 2)
+	require.Len(t, stream.Response().Attempts, 2)
+	require.NotEmpty(t, stream.Response().Header.Get("X-Ds-Trace-Id"))
+}
