@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/seawall-go/deepseek"
@@ -246,6 +247,44 @@ func ExampleObserver() {
 	// wait: retry after fault
 	// attempt: account-1 200
 	// end: 200 of 2
+}
+
+// What each user has cost: the call's context tells whose it is, streams that were left
+// and failed attempts included.
+func ExampleObserver_costs() {
+	srv := deepseektest.NewServer()
+	defer srv.Close()
+
+	type user struct{} // the key of a context's value
+	var mu sync.Mutex
+	spent := map[string]deepseek.Money{}
+	client, err := deepseek.New(deepseek.WithBaseURL(srv.URL), deepseek.WithAPIKeys("sk-test"),
+		deepseek.WithObserver(deepseek.Observer{CallEnd: func(e deepseek.CallEndEvent) {
+			name, _ := e.Context.Value(user{}).(string)
+			mu.Lock()
+			defer mu.Unlock()
+			spent[name] += e.Cost.Amount
+		}}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Transport().CloseIdleConnections()
+	for _, name := range []string{"ann", "bob", "ann"} {
+		ctx := context.WithValue(context.Background(), user{}, name)
+		if _, err := client.Chat(ctx, &deepseek.ChatRequest{
+			Messages: []deepseek.Message{deepseek.User("Why is the sky blue?")},
+			UserID:   name,
+		}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	fmt.Println("ann has spent twice what bob has:", spent["ann"] == 2*spent["bob"])
+	fmt.Println("together it is all:", spent["ann"]+spent["bob"] == client.Transport().Stats().Spend.Amount)
+	// Output:
+	// ann has spent twice what bob has: true
+	// together it is all: true
 }
 
 func ExampleWithCache() {

@@ -30,7 +30,9 @@ type Queue struct {
 	// while the breaker is open, or until an account that is put aside is due to
 	// come back. Their turn comes when it is time to find out; a call whose
 	// deadline is nearer is refused at once, as all are by default, with
-	// [ErrCircuitOpen] or [ErrNoAccount]. It is for work that is not in a hurry.
+	// [ErrCircuitOpen] or [ErrNoAccount]. Those that find out may still end with what
+	// they were answered: a 402, say, or a 503 after the last attempt. It is for work
+	// that is not in a hurry.
 	Outages bool
 }
 

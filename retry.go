@@ -29,7 +29,7 @@ type Retry struct {
 	MaxAttempts int
 	// MinInterval is the bound of the first wait, before jitter. Default 500 ms.
 	MinInterval time.Duration
-	// MaxInterval is the bound of any wait. Default 8 s.
+	// MaxInterval is the bound of any wait. Default 8 s, or MinInterval if that is more.
 	MaxInterval time.Duration
 	// MaxRetryAfter is the longest wait accepted from the server. A response
 	// that asks for more is returned as it is. Default 60 s.

@@ -1,13 +1,47 @@
 package deepseektest_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
+	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
 )
+
+// A program's calls against a server that fails first. With NewMemoryServer in a
+// testing/synctest bubble, waits of any length take no time; elsewhere they had better be
+// short, as here.
+func Example() {
+	s := deepseektest.NewServer()
+	defer s.Close()
+	s.Enqueue(deepseektest.ServiceUnavailable(), deepseektest.Say("It holds."))
+
+	client, err := deepseek.New(deepseek.WithBaseURL(s.URL), deepseek.WithAPIKeys("sk-test"),
+		deepseek.WithRetry(deepseek.Retry{MaxInterval: time.Millisecond}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer, err := client.Chat(context.Background(), &deepseek.ChatRequest{
+		Messages: []deepseek.Message{deepseek.User("How is the wall?")},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(answer.Text(), len(answer.Attempts), "attempts")
+	for _, r := range s.Requests() {
+		fmt.Println(r.Status, r.LastUser())
+	}
+	// Output:
+	// It holds. 2 attempts
+	// 503 How is the wall?
+	// 200 How is the wall?
+}
 
 func ask(s *deepseektest.Server, body string) (int, string) {
 	r, err := http.NewRequest(http.MethodPost, s.URL+"/chat/completions", strings.NewReader(body))
