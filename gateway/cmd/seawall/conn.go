@@ -41,12 +41,16 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
+// began is what times are told from: by the clock that nobody sets, or a stream would
+// be cut because somebody has set the other one back.
+var began = time.Now()
+
 // conn is a connection whose writes must make progress. A time limit on the
 // whole of a response, as http.Server's WriteTimeout is, would cut streams.
 type conn struct {
 	net.Conn
 	listener *listener
-	until    atomic.Int64 // the deadline of writes that is set, since 1970; 0: none
+	until    atomic.Int64 // the deadline of writes that is set, since began; 0: none
 	closed   atomic.Bool
 }
 
@@ -58,7 +62,7 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		// Set anew now and then only: a deadline that is up to a quarter shorter
 		// does as well.
 		now, patience := time.Now(), c.listener.patience
-		if time.Duration(c.until.Load()-now.UnixNano()) < patience-patience/4 {
+		if until := c.until.Load(); until == 0 || time.Duration(until)-now.Sub(began) < patience-patience/4 {
 			if err := c.SetWriteDeadline(now.Add(patience)); err != nil {
 				return n, err
 			}
@@ -87,7 +91,7 @@ func (c *conn) knows(t time.Time) {
 	if t.IsZero() {
 		c.until.Store(0)
 	} else {
-		c.until.Store(t.UnixNano())
+		c.until.Store(int64(t.Sub(began)))
 	}
 }
 
