@@ -81,8 +81,8 @@ func (b *BalanceInfo) encode(w *jsonWriter) {
 
 // Balance returns the balance of an account. With several accounts it is that
 // of the one which the transport picks for the call, at the first endpoint or at
-// that of [OnEndpoint]. One that is put aside is not picked, for want of money neither:
-// if all are, the error matches [ErrNoAccount].
+// that of [OnEndpoint]. One without money is picked as well, but none that is put aside
+// for another reason: if all are, the error matches [ErrNoAccount].
 func (c *Client) Balance(ctx context.Context) (*Balance, error) {
 	b := new(Balance)
 	if _, _, err := c.call(ctx, "/user/balance", "", nil, b.decode); err != nil {

@@ -19,7 +19,8 @@ import (
 // A [Strategy] chooses among the accounts that have room. The limit, of requests
 // in flight for an account and model, is learned (see [Account]). A key that is
 // rejected (401) is put aside for 10 minutes, an account without money (402)
-// until its balance says otherwise, or 5 minutes; a key that is forbidden (403)
+// until its balance says otherwise, or 5 minutes, but for what names no model and so
+// costs nothing, such as the question for the balance; a key that is forbidden (403)
 // for 30 seconds; the one model of an account that is told to come back later (429
 // with Retry-After) for that long, at most 10 minutes. In all these cases the call
 // goes on to another at once, if there is one.
@@ -99,7 +100,7 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *h
 	var (
 		m     = p.model(c.hostModel())
 		last  *http.Response // of an account or key that could not serve this call
-		had   []*slot        // that said 429 to this call
+		had   []*slot        // that said 429 or 402 to this call
 		busy  *http.Response // the 429, if one did; of several, the one that asks for the shortest wait
 		check *balanceCheck  // beside the call; nil: none
 	)
@@ -159,7 +160,9 @@ func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *h
 			}
 			discard(busy)
 			busy = resp
-		case unauthorized, broke:
+		case unauthorized:
+		case broke:
+			had = append(had, permit.slot) // which a free call might be given again
 		default:
 			check.endWith(c, resp)
 			return resp, nil

@@ -215,6 +215,59 @@ func TestPoolBrokeAccountComesBackWhenItsBalanceSaysSo(t *testing.T) {
 	})
 }
 
+// What costs nothing is answered without money, and tells nothing of it.
+func TestPoolFreeCallsNeedNoMoney(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &keyBase{}
+		base.set("a", "402")
+		base.set("balance of a", `200 {"is_available":false}`)
+		var told []CooldownEvent
+		p, err := NewPool(nil, account1("a", "a"))
+		require.NoError(t, err)
+		rt := Chain(NewObserve(Observer{Cooldown: func(e CooldownEvent) { told = append(told, e) }}), p.Middleware())(base)
+		balance := func() {
+			req, err := http.NewRequest(http.MethodGet, "https://api.deepseek.com/user/balance", nil)
+			require.NoError(t, err)
+			resp, err := rt.RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, 200, resp.StatusCode)
+		}
+		status, err := statusOf(t.Context(), rt)
+		require.NoError(t, err)
+		require.Equal(t, 402, status)
+		balance()
+		require.Equal(t, StateOutOfBalance, p.Stats()[0].State)
+		time.Sleep(accountOffFor)
+		require.Equal(t, StateOnTrial, p.Stats()[0].State)
+		balance()
+		require.Equal(t, StateOnTrial, p.Stats()[0].State)
+		require.Len(t, told, 1)
+		status, err = statusOf(t.Context(), rt)
+		require.NoError(t, err)
+		require.Equal(t, 402, status, "the trial")
+		require.Equal(t, StateOutOfBalance, p.Stats()[0].State)
+	})
+}
+
+// A free call that is refused for want of money all the same goes round once.
+func TestPoolFreeCallsThatAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &keyBase{}
+		base.set("balance of a", "402")
+		base.set("balance of b", "402")
+		p, err := NewPool(nil, account1("a", "a"), account1("b", "b"))
+		require.NoError(t, err)
+		req, err := http.NewRequest(http.MethodGet, "https://api.deepseek.com/user/balance", nil)
+		require.NoError(t, err)
+		resp, err := Chain(p.Middleware())(base).RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 402, resp.StatusCode)
+		require.ElementsMatch(t, []string{"balance of a", "balance of b"}, base.took())
+	})
+}
+
 func TestPoolBalanceIsAskedBesideCallsThatOthersServe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &keyBase{}

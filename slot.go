@@ -184,7 +184,7 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		}
 		return nil
 	}
-	trial := a.trial.Load() != 0
+	trial := !s.free() && a.trial.Load() != 0
 	if trial && !a.trial.CompareAndSwap(1, 2) {
 		s.worth(false)
 		return nil
@@ -250,11 +250,19 @@ func (s *slot) asideUntilLocked(now time.Time) int64 {
 	if a.disabled.Load() {
 		return farFuture
 	}
-	if until := max(a.brokeUntil.Load(), s.coolUntil, a.quota.until(now)); until > now.UnixNano() {
+	until := max(s.coolUntil, a.quota.until(now))
+	if !s.free() {
+		until = max(until, a.brokeUntil.Load())
+	}
+	if until > now.UnixNano() {
 		return until
 	}
 	return 0
 }
+
+// free reports whether the slot's calls cost nothing, so that they need no money and
+// tell of none: those that name no model, such as for the balance.
+func (s *slot) free() bool { return s.model.model == "" }
 
 // state is what the slot is fit for.
 func (s *slot) state(now time.Time) (State, int64) {
