@@ -23,7 +23,8 @@ func TestQueueSitsOutAnOutage(t *testing.T) {
 			}
 			return after(time.Second, answers)(req)
 		})
-		tr := transportOver(t, base, WithQueue(Queue{Outages: true}), WithMaxConcurrency(50))
+		// The first in line finds out each time, and needs an attempt for each.
+		tr := transportOver(t, base, WithQueue(Queue{Outages: true}), WithMaxConcurrency(50), WithRetry(Retry{MaxAttempts: 20}))
 		down.Store(true)
 		time.AfterFunc(time.Minute, func() { down.Store(false) })
 		start := time.Now()
