@@ -2,16 +2,13 @@ package deepseek
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Pool is a set of accounts that calls are spread over.
@@ -95,85 +92,6 @@ func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 // [*NoAccountError]. Keys are sent to whatever place the request is for: put the
 // layer of [NewOrigin] above.
 func (p *Pool) Middleware() Middleware { return Chain(layer(p.do), layer(signing)) }
-
-func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *http.Response, _ error) {
-	var (
-		m     = p.model(c.hostModel())
-		last  *http.Response // of an account or key that could not serve this call
-		had   []*slot        // that said 429 or 402 to this call
-		busy  *http.Response // the 429, if one did; of several, the one that asks for the shortest wait
-		check *balanceCheck  // beside the call; nil: none
-	)
-	defer func() {
-		check.end()
-		if busy != nil && busy != answer {
-			discard(busy)
-		}
-	}()
-	if c.isHedge() {
-		had = append(had, c.of.to.slot) // which cannot change while there is a hedge
-	}
-	for forbiddens := 0; ; {
-		permit, err := m.acquire(c, req.ContentLength, had)
-		if err != nil {
-			if last != nil {
-				return m.elsewhere(c, err, last, busy, had)
-			}
-			if !c.isHedge() && errors.Is(err, ErrInsufficientBalance) && p.checkNow(c, next, req) {
-				continue
-			}
-			return nil, err
-		}
-		if last != nil {
-			if !c.mayTryAgain() {
-				permit.finish(c, verdict{outcome: refused})
-				return last, nil
-			}
-			c.used.Add(1)
-			if err := c.again(); err != nil {
-				permit.finish(c, verdict{outcome: refused})
-				return last, nil
-			}
-			if last != busy {
-				discard(last)
-			}
-			last = nil
-		}
-		if at := p.checkAt.Load(); check == nil && !c.isHedge() && at != farFuture && time.Now().UnixNano() >= at {
-			check = p.checkBeside(c, next, req)
-		}
-		resp, err := through(next, req, c, permit)
-		if err != nil {
-			return nil, err
-		}
-		resp.Request = req // without the key: SDKs put it into their errors
-		switch judge(resp, nil).outcome {
-		case forbidden:
-			if forbiddens++; forbiddens > 1 {
-				return resp, nil
-			}
-		case throttled:
-			settle(resp) // before it may be thrown away: its slot learns from how it ends
-			had = append(had, permit.slot)
-			if busy != nil && judge(busy, nil).wait < judge(resp, nil).wait {
-				resp, busy = busy, resp
-			}
-			discard(busy)
-			busy = resp
-		case unauthorized:
-		case broke:
-			had = append(had, permit.slot) // which a free call might be given again
-		default:
-			check.endWith(c, resp)
-			return resp, nil
-		}
-		settle(resp)
-		if c.beside() {
-			return resp, nil
-		}
-		last = resp
-	}
-}
 
 // model returns the accounts as they stand for one model.
 func (p *Pool) model(model string) *modelPool {
