@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/crc32"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,6 +93,15 @@ func newPool(p *Pool, s Strategy, accounts []Account) (*Pool, error) {
 // [*NoAccountError]. Keys are sent to whatever place the request is for: put the
 // layer of [NewOrigin] above.
 func (p *Pool) Middleware() Middleware { return Chain(layer(p.do), layer(signing)) }
+
+func (p *Pool) do(next http.RoundTripper, c *call, req *http.Request) (answer *http.Response, _ error) {
+	f := accountFailover{pool: p, model: p.model(c.hostModel()), c: c, next: next, req: req}
+	defer func() { f.end(answer) }()
+	if c.isHedge() {
+		f.had = append(f.had, c.of.to.slot) // which cannot change while there is a hedge
+	}
+	return f.run()
+}
 
 // model returns the accounts as they stand for one model.
 func (p *Pool) model(model string) *modelPool {

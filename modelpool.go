@@ -2,7 +2,6 @@ package deepseek
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -237,31 +236,6 @@ func (m *modelPool) nextThaw(now time.Time) time.Time {
 		return time.Unix(0, max(t, now.UnixNano()+1))
 	}
 	return time.Time{}
-}
-
-// elsewhere is what a call comes to that an account or several could not serve, and
-// that no other can take now, by err. last is what the last of them said, busy the
-// 429, if one said that. A call for which another account will have room waits for
-// that, and so do those that a 429 asks to wait, at most for that long.
-func (m *modelPool) elsewhere(c *call, err error, last, busy *http.Response, had []*slot) (*http.Response, error) {
-	full, isFull := err.(*noRoom)
-	room := isFull && !full.sure && c.mayTryAgain()
-	switch {
-	case busy == nil && !room:
-		return last, nil
-	case busy == nil: // a 401, say, which is no reason to give up
-		discard(last)
-		c.used.Add(1)
-		return nil, full
-	case last != busy: // nor is it more telling than the 429
-		discard(last)
-	}
-	wait := judge(busy, nil).wait
-	if !room || wait == 0 || !c.canWait || !m.hasOther(had) {
-		return busy, nil
-	}
-	c.used.Add(1)
-	return nil, full.or(backAt(wait))
 }
 
 // hasOther reports whether an account can be used that is not among had, once it has

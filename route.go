@@ -109,86 +109,17 @@ func (r *route) do(_ http.RoundTripper, c *call, req *http.Request) (*http.Respo
 	if err != nil {
 		return nil, err
 	}
-	stops, refusals := r.plan(c, home, rest)
-	var (
-		last    last    // the outcome that the call has if no endpoint answers
-		verdict verdict // of that
-		room    *noRoom // where to wait
-		wanting bool    // only room is wanting somewhere
-	)
+	f := endpointFailover{c: c, req: req, rest: rest}
+	var stops []stop
+	stops, f.refusals = r.plan(c, home, rest)
 	for i := range stops {
-		s := &stops[i]
-		if wanting && s.view.ailing() {
-			continue // room is worth waiting for; there it would be thrown away
+		if s := &stops[i]; f.setsOut(s) {
+			if over, resp, err := f.visit(s); over {
+				return resp, err
+			}
 		}
-		price := last.any() && s.view.ailing()
-		if last.any() {
-			if !c.mayTryAgain() {
-				break
-			}
-			if price && !c.pay() {
-				continue
-			}
-			if last.resp != nil {
-				letGo(last.resp)
-			}
-			c.used.Add(1)
-		}
-		resp, err := s.send(c, req, rest)
-		v := judge(resp, err)
-		switch v.outcome {
-		case answered, rejected:
-			discard(last.resp)
-			return resp, err
-		case unsendable: // to this endpoint, or to any
-			if last.any() {
-				continue
-			}
-			return resp, err
-		case cancelled:
-			if last.any() {
-				return nil, &interrupted{err: err, last: last.error()}
-			}
-			return resp, err
-		case refused:
-			if last.any() {
-				c.used.Add(-1)
-			}
-			if price {
-				c.unpay()
-			}
-			end, full := endOf(err)
-			room, wanting = room.or(end), wanting || full
-			refusals = append(refusals, declined{endpoint: s.endpoint, err: err})
-			continue
-		}
-		if resp != nil {
-			settle(resp)
-		}
-		if last.any() && !v.betterThan(verdict) {
-			discard(resp)
-			continue
-		}
-		last.replace(resp, err)
-		verdict = v
 	}
-	// Where room is wanting elsewhere, it may come sooner than what a 429 asks to wait.
-	asked := verdict.outcome == throttled && verdict.wait > 0 && c.canWait
-	switch {
-	case last.any() && (verdict.retryable() && !asked || !wanting || !c.mayTryAgain()):
-		return last.resp, last.err
-	case wanting && last.any() && asked:
-		discard(last.resp)
-		c.used.Add(1)
-		return nil, room.or(backAt(verdict.wait))
-	case wanting:
-		if last.any() {
-			discard(last.resp)
-			c.used.Add(1) // what it cannot be served by is spent
-		}
-		return nil, room
-	}
-	return nil, noEndpoint(c.model, req.URL.Path, refusals)
+	return f.end()
 }
 
 // betterThan reports whether, of two outcomes that were no answer, this is the
