@@ -258,48 +258,63 @@ type circuit struct {
 const windowClosed = 64
 
 // allow lets the call pass or says why not.
-func (k *circuit) allow(c *call, seq uint64) (ticket, error) {
+func (k *circuit) allow(c *call, seq uint64) (t ticket, err error) {
+	now := clock()
 	k.mu.Lock()
-	var change *BreakerEvent
-	t, err := func() (ticket, error) {
-		defer k.mu.Unlock()
-		p, now := &k.breaker.policy, clock()
-		if c.isHedge() && k.state != "" && k.state != BreakerClosed {
-			return ticket{}, k.openError(seq, 0) // what is let through now is for calls that have nothing else
-		}
-		switch k.state {
-		case BreakerOpen:
-			if in := time.Until(k.until); in > 0 {
-				return ticket{}, k.openError(seq, in)
-			}
-			change = k.to(BreakerHalfOpen)
-			k.proven, k.probes = 0, k.probes[:0]
-			fallthrough
-		case BreakerHalfOpen:
-			// A probe that nobody has heard of for so long no longer counts.
-			patience := k.patience()
-			for len(k.probes) > 0 && now.sub(k.probes[0]) >= patience {
-				k.probes = k.probes[1:]
-			}
-			if len(k.probes)+k.proven >= p.Probes {
-				in := patience
-				if len(k.probes) > 0 {
-					in -= now.sub(k.probes[0])
-				}
-				return ticket{}, k.openError(seq, in)
-			}
-			k.probes = append(k.probes, now)
-		case BreakerRecovering:
-			if !k.lane.admits(c) || k.onTheWay >= k.window {
-				return ticket{}, &noRoom{lane: &k.lane, seq: seq, what: k.describe}
-			}
-			k.onTheWay++
-		}
+	change, err := k.admit(c, seq, now)
+	if err == nil {
 		k.letIn++
-		return ticket{k.generation, k.letIn, now}, nil
-	}()
+		t = ticket{k.generation, k.letIn, now}
+	}
+	k.mu.Unlock()
 	c.watch.breaker(c.Context, change)
 	return t, err
+}
+
+// admit goes by the state. k.mu is held, as in the two that follow.
+func (k *circuit) admit(c *call, seq uint64, now moment) (change *BreakerEvent, err error) {
+	if c.isHedge() && k.state != "" && k.state != BreakerClosed {
+		return nil, k.openError(seq, 0) // what is let through now is for calls that have nothing else
+	}
+	if k.state == BreakerOpen {
+		if in := time.Until(k.until); in > 0 {
+			return nil, k.openError(seq, in)
+		}
+		change = k.to(BreakerHalfOpen)
+		k.proven, k.probes = 0, k.probes[:0]
+	}
+	switch k.state {
+	case BreakerHalfOpen:
+		return change, k.admitProbe(seq, now)
+	case BreakerRecovering:
+		return nil, k.admitBack(c, seq)
+	}
+	return nil, nil
+}
+
+func (k *circuit) admitProbe(seq uint64, now moment) error {
+	// A probe that nobody has heard of for so long no longer counts.
+	patience := k.patience()
+	for len(k.probes) > 0 && now.sub(k.probes[0]) >= patience {
+		k.probes = k.probes[1:]
+	}
+	if len(k.probes)+k.proven >= k.breaker.policy.Probes {
+		in := patience
+		if len(k.probes) > 0 {
+			in -= now.sub(k.probes[0])
+		}
+		return k.openError(seq, in)
+	}
+	k.probes = append(k.probes, now)
+	return nil
+}
+
+func (k *circuit) admitBack(c *call, seq uint64) error {
+	if !k.lane.admits(c) || k.onTheWay >= k.window {
+		return &noRoom{lane: &k.lane, seq: seq, what: k.describe}
+	}
+	k.onTheWay++
+	return nil
 }
 
 // patience is how long a probe is waited for.
