@@ -173,34 +173,6 @@ func (p Prices) prices() deepseek.Prices {
 	return all
 }
 
-// Server bounds what clients may take of the process. The zero value is the
-// default.
-type Server struct {
-	MaxRequest     Size          // largest request; default 48MiB
-	MaxHeader      Size          // largest header of a request; default 64KiB
-	MaxConnections int           // open at a time, others wait to be accepted; default 10000
-	HeaderTimeout  time.Duration // for a request's header to come; default 10s
-	BodyTimeout    time.Duration // for a request's body to come, or each MiB of it; default 30s
-	WriteTimeout   time.Duration // for a client to take what it is sent, piece by piece; default 60s
-	IdleTimeout    time.Duration // of a connection between two requests; default 2m
-}
-
-// Shutdown is how the process ends on SIGTERM.
-type Shutdown struct {
-	// Delay is for how long it goes on as before, but for /readyz, so that whoever
-	// sends it requests can notice. Default 0.
-	Delay time.Duration
-	// Limit is how long calls have to end after that. Those that have not are told
-	// so. Default 1m.
-	Limit time.Duration
-}
-
-// Log is what is logged, and how.
-type Log struct {
-	Level  string // debug, info, warn or error; default info
-	Format string // json or text; default json
-}
-
 // ReadConfig reads a file. All that is wrong with it is told at once, each as a
 // [*FileError]. Nothing in it is more than names of secrets: these are read from
 // the environment ("env:NAME") or from files of their own ("file:PATH", relative
@@ -320,87 +292,78 @@ func (c *Config) setDefaults() {
 // the rest.
 func (c *Config) check() {
 	fail := c.doc.failAt
-	host, port, err := net.SplitHostPort(c.Listen)
-	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
-		fail("listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8080 or :8080", c.Listen))
-	} else if len(c.Clients) == 0 && !isLoopback(host) {
-		fail("listen", "without clients the gateway listens on loopback only, such as 127.0.0.1:8080: whoever reaches it spends your money")
-	}
-	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
-		fail("tls", "needs both cert and key")
-	}
+	c.checkListen()
 	if !slices.Contains([]string{"affinity", "least_loaded", "round_robin"}, c.Strategy) {
 		fail("strategy", fmt.Sprintf("%q is none of affinity, least_loaded, round_robin", c.Strategy))
 	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
-		fail("log.level", fmt.Sprintf("%q is none of debug, info, warn, error", c.Log.Level))
-	}
-	if c.Log.Format != "json" && c.Log.Format != "text" {
-		fail("log.format", fmt.Sprintf("%q is neither json nor text", c.Log.Format))
-	}
-	c.Status.check(c.Listen, fail)
-	if c.Status.Listen != "" && c.Status.Listen == c.Telemetry.Metrics.Listen && !strings.HasSuffix(c.Status.Listen, ":0") {
-		fail("telemetry.metrics.listen", "is where the status page is, too")
-	}
-	if c.State != "" {
-		if dir, err := os.Stat(filepath.Dir(c.State)); err != nil || !dir.IsDir() {
-			fail("state", "cannot be written: there is no directory "+filepath.Dir(c.State))
+	for name, model := range c.Models {
+		if name == "" || model == "" {
+			fail("models."+name, "must not be empty")
 		}
 	}
 	c.checkZeros(map[string]any{
 		"queue": c.Queue, "retry": c.Retry.Retry, "breaker": c.Breaker.Breaker, "hedging": c.Hedging.Hedging, "timeouts": c.Timeouts, "keep_alive": c.KeepAlive,
 	})
 	c.checkEndpoints()
+	c.checkBudgets()
+	c.Redis.check(fail)
+	c.Server.check(fail)
+	c.Shutdown.check(fail)
+	c.Log.check(fail)
+	c.Status.check(c.Listen, fail)
+	c.Telemetry.check(c.Listen, fail)
+	if c.Status.Listen != "" && c.Status.Listen == c.Telemetry.Metrics.Listen && !strings.HasSuffix(c.Status.Listen, ":0") {
+		fail("telemetry.metrics.listen", "is where the status page is, too")
+	}
+	if len(c.doc.errs) == 0 {
+		c.checkOptions()
+	}
+}
+
+func (c *Config) checkListen() {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+		c.doc.failAt("listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8080 or :8080", c.Listen))
+	} else if len(c.Clients) == 0 && !isLoopback(host) {
+		c.doc.failAt("listen", "without clients the gateway listens on loopback only, such as 127.0.0.1:8080: whoever reaches it spends your money")
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		c.doc.failAt("tls", "needs both cert and key")
+	}
+}
+
+// checkBudgets looks at what clients may spend, and where that is kept.
+func (c *Config) checkBudgets() {
+	if c.State != "" {
+		if dir, err := os.Stat(filepath.Dir(c.State)); err != nil || !dir.IsDir() {
+			c.doc.failAt("state", "cannot be written: there is no directory "+filepath.Dir(c.State))
+		}
+	}
 	for i, client := range c.Clients {
-		if at := fmt.Sprintf("clients[%d].budget_per_month", i); c.doc.given[at] && client.BudgetPerMonth == 0 {
-			fail(at, "must be more than 0; without it there is no limit")
+		at := fmt.Sprintf("clients[%d].budget_per_month", i)
+		if c.doc.given[at] && client.BudgetPerMonth == 0 {
+			c.doc.failAt(at, "must be more than 0; without it there is no limit")
 		}
 		if client.BudgetPerMonth > 0 && c.State == "" && c.Redis.URL == "" {
-			fail(fmt.Sprintf("clients[%d].budget_per_month", i), "needs a file to keep what was spent, such as \"state: seawall.state\", or redis: a budget must not begin anew with each restart")
+			c.doc.failAt(at, "needs a file to keep what was spent, such as \"state: seawall.state\", or redis: a budget must not begin anew with each restart")
 		}
 	}
-	c.Redis.check(fail)
-	for name, model := range c.Models {
-		if name == "" || model == "" {
-			fail("models."+name, "must not be empty")
-		}
-	}
-	for name, d := range map[string]time.Duration{
-		"server.header_timeout": c.Server.HeaderTimeout, "server.body_timeout": c.Server.BodyTimeout,
-		"server.write_timeout": c.Server.WriteTimeout, "server.idle_timeout": c.Server.IdleTimeout,
-		"shutdown.limit": c.Shutdown.Limit,
-	} {
-		if d <= 0 {
-			fail(name, "must be more than 0")
-		}
-	}
-	if c.Shutdown.Delay < 0 {
-		fail("shutdown.delay", "must not be negative")
-	}
-	for name, size := range map[string]Size{"server.max_request": c.Server.MaxRequest, "server.max_header": c.Server.MaxHeader} {
-		if size < 1 {
-			fail(name, "must be at least 1 byte")
-		}
-	}
-	if c.Server.MaxConnections < 1 {
-		fail("server.max_connections", "must be at least 1")
-	}
-	c.Telemetry.check(c.Listen, fail)
-	if len(c.doc.errs) > 0 {
-		return
-	}
+}
+
+// checkOptions has the transport look at its options, by making one.
+func (c *Config) checkOptions() {
 	var bad *deepseek.ConfigError
 	switch _, err := New(c.Settings(), c.Options()...); {
 	case errors.As(err, &bad) && bad.Field == "APIKeys": // which the file calls otherwise
-		fail("accounts", "there are none, and the environment has no DEEPSEEK_API_KEY")
+		c.doc.failAt("accounts", "there are none, and the environment has no DEEPSEEK_API_KEY")
 	case bad != nil:
 		reason := bad.Reason
 		if bad.Value != "" {
 			reason = bad.Value + " " + reason
 		}
-		fail(c.path(bad.Field), reason)
+		c.doc.failAt(c.path(bad.Field), reason)
 	case err != nil:
-		fail("", err.Error())
+		c.doc.failAt("", err.Error())
 	}
 }
 
