@@ -143,6 +143,9 @@ type Cache struct {
 	MaxAnswer Size          // of one; default 4MiB, or MaxBytes if that is less
 }
 
+// Currency is that of the prices, and of budgets.
+func (c *Config) Currency() string { return cmp.Or(c.Prices.Currency, "USD") }
+
 // Prices are changes to DeepSeek's own prices.
 type Prices struct {
 	// Currency is USD or CNY, for which DeepSeek's prices are known, or another, for

@@ -208,7 +208,7 @@ func (x *exchange) settle() {
 	x.settled = true
 	now := time.Now()
 	x.visit.leave(now, &x.call)
-	x.state.ledger.add(x.who, x.call.Cost.Amount, now)
+	x.state.ledger.add(x.who, x.call.Cost.Amount, x.state.currency, now)
 }
 
 // done is called by the handler and the call when they have ended; the last one

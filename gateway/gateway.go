@@ -110,14 +110,14 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 		return nil, err
 	}
 	g := new(Gateway)
-	if g.ledger, err = openLedger(s.State, s.Counters, s.Logger); err != nil {
-		return nil, err
-	}
 	if g.telemetry, err = newTelemetry(s.Providers); err != nil {
 		return nil, err
 	}
 	t, err := deepseek.NewTransport(g.options(s, opts))
 	if err != nil {
+		return nil, err
+	}
+	if g.ledger, err = openLedger(s.State, t.Stats().Currency, s.Counters, s.Logger); err != nil {
 		return nil, err
 	}
 	if err := g.use(s, t); err != nil {
@@ -129,7 +129,8 @@ func New(s Settings, opts ...deepseek.Option) (*Gateway, error) {
 // Reload changes settings and options for requests that come from now on; those
 // under way end as they began. Accounts that stay keep what was learned of them,
 // clients that stay what they have used. If there is an error, nothing has
-// changed. State and Counters must be as they were; Providers stay what they were.
+// changed. State and Counters must be as they were; Providers stay what they were. If
+// the prices are in another currency than before, what clients have spent begins anew.
 func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	s, err := s.withDefaults()
 	if err != nil {
@@ -150,6 +151,7 @@ func (g *Gateway) Reload(s Settings, opts ...deepseek.Option) error {
 	if err != nil {
 		return err
 	}
+	g.ledger.anew(t.Stats().Currency)
 	return g.use(s, t)
 }
 

@@ -23,26 +23,28 @@ type ledger struct {
 	counters Counters // that know what is spent elsewhere; nil: nothing is
 
 	// Guarded by mu.
-	mu    sync.Mutex
-	month string // such as "2026-11"
-	spent map[string]deepseek.Money
-	saver *time.Timer // set while there is something to be saved
+	mu       sync.Mutex
+	month    string // such as "2026-11"
+	currency string // of all amounts
+	spent    map[string]deepseek.Money
+	saver    *time.Timer // set while there is something to be saved
 
 	writing sync.Mutex
 }
 
 // page is the ledger as it is in its file: amounts are in billionths.
 type page struct {
-	Month string                    `json:"month"`
-	Spent map[string]deepseek.Money `json:"spent"`
+	Month    string                    `json:"month"`
+	Currency string                    `json:"currency,omitempty"`
+	Spent    map[string]deepseek.Money `json:"spent"`
 }
 
 // saveAfter is how much of the time before a crash is lost.
 const saveAfter = time.Second
 
 // openLedger reads what was spent. An empty path is a ledger without a file.
-func openLedger(path string, counters Counters, log *slog.Logger) (*ledger, error) {
-	l := &ledger{path: path, log: log, counters: counters, spent: map[string]deepseek.Money{}}
+func openLedger(path, currency string, counters Counters, log *slog.Logger) (*ledger, error) {
+	l := &ledger{path: path, log: log, counters: counters, currency: currency, spent: map[string]deepseek.Money{}}
 	if path == "" {
 		return l, nil
 	}
@@ -57,14 +59,43 @@ func openLedger(path string, counters Counters, log *slog.Logger) (*ledger, erro
 	if err != nil {
 		return nil, &deepseek.ConfigError{Field: "State", Value: path, Reason: "cannot be read: " + reason(err)}
 	}
+	if p.Currency != "" && p.Currency != currency && len(p.Spent) > 0 {
+		return nil, &deepseek.ConfigError{Field: "State", Value: path, Reason: "has amounts in " + p.Currency + ", and the prices are in " + currency + ": it needs another file"}
+	}
 	l.month = p.Month
 	maps.Copy(l.spent, p.Spent)
 	if counters != nil {
 		for name, amount := range l.spent {
-			counters.Seed(l.month, name, int64(amount))
+			counters.Seed(inCurrency(l.month, currency), name, int64(amount))
 		}
 	}
 	return l, nil
+}
+
+// anew begins anew if amounts are in another currency from now on.
+func (l *ledger) anew(currency string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if currency != l.currency {
+		l.currency = currency
+		clear(l.spent)
+	}
+}
+
+// inCurrency is what counters know a month by: amounts in another currency are not
+// among those in dollars.
+func inCurrency(month, currency string) string {
+	if currency == "USD" {
+		return month
+	}
+	return month + " " + currency
+}
+
+// period is what counters know the month of now by.
+func (l *ledger) period(now time.Time) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return inCurrency(monthOf(now), l.currency)
 }
 
 func monthOf(now time.Time) string { return now.UTC().Format("2006-01") }
@@ -94,7 +125,7 @@ func (l *ledger) ask(name string, now time.Time) deepseek.Money {
 	if l.counters == nil {
 		return 0
 	}
-	known, _ := l.counters.Spent(monthOf(now), name)
+	known, _ := l.counters.Spent(l.period(now), name)
 	return deepseek.Money(known)
 }
 
@@ -110,24 +141,26 @@ func (l *ledger) learn(name string, known deepseek.Money, now time.Time) {
 func (l *ledger) most(name string, now time.Time) deepseek.Money {
 	spent := l.of(name, now)
 	if l.counters != nil {
-		_, most := l.counters.Spent(monthOf(now), name)
+		_, most := l.counters.Spent(l.period(now), name)
 		spent = max(spent, deepseek.Money(most))
 	}
 	return spent
 }
 
-func (l *ledger) add(name string, amount deepseek.Money, now time.Time) {
+// add adds what was spent in a currency: if it is another one by now, it counts nowhere
+// but in the counters.
+func (l *ledger) add(name string, amount deepseek.Money, currency string, now time.Time) {
 	if amount == 0 {
 		return
 	}
 	if l.counters != nil {
-		l.counters.Spend(monthOf(now), name, int64(amount))
+		l.counters.Spend(inCurrency(monthOf(now), currency), name, int64(amount))
 	}
 	elsewhere := l.ask(name, now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turn(now)
-	if l.counters == nil {
+	if l.counters == nil && currency == l.currency {
 		l.spent[name] += amount
 	}
 	l.learn(name, elsewhere, now)
@@ -152,7 +185,7 @@ func (l *ledger) save() error {
 		l.saver.Stop()
 		l.saver = nil
 	}
-	data, err := json.MarshalIndent(page{l.month, l.spent}, "", "  ")
+	data, err := json.MarshalIndent(page{l.month, l.currency, l.spent}, "", "  ")
 	l.mu.Unlock()
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -82,6 +83,10 @@ func (s *server) reload(path, why string) (read []gateway.File) {
 	read = slices.Clone(c.Files())
 	if len(c.Clients) == 0 && len(s.config.Load().Clients) > 0 {
 		refuse(errOpen)
+		return read
+	}
+	if was := s.config.Load().Currency(); c.Currency() != was {
+		refuse(fmt.Errorf("prices.currency: was %s and cannot change while the gateway runs: budgets are in it, and what was spent of them; restart, with another state file", was))
 		return read
 	}
 	cert, err := readCertificate(c)

@@ -71,6 +71,11 @@ func TestReload(t *testing.T) {
 	require.Equal(t, 1, p.count("the new configuration is refused, the old one stays"))
 	p.rewrite("modles:", "models:")
 	p.waitCount("reloaded", 3)
+	p.rewrite("models:", "prices: {currency: CNY}\nmodels:")
+	p.waitCount("the new configuration is refused, the old one stays", 2)
+	require.Contains(t, p.log(), "prices.currency: was USD")
+	p.rewrite("prices: {currency: CNY}\nmodels:", "models:")
+	p.waitCount("reloaded", 4)
 
 	// What cannot change while it runs is said to.
 	p.rewrite("listen: 127.0.0.1:0", "listen: 127.0.0.1:1")
