@@ -129,7 +129,7 @@ type breaker struct {
 
 func (b *breaker) circuit(model string) *circuit {
 	return b.circuits.get(model, func(model string) *circuit {
-		k := &circuit{breaker: b, model: model, slots: make([]sample, windowSlots)}
+		k := &circuit{breaker: b, model: model, state: BreakerClosed, slots: make([]sample, windowSlots)}
 		k.lane.unsteady = true // closed, it has no line; open, the line stands still
 		return k
 	})
@@ -235,8 +235,8 @@ type circuit struct {
 
 	// Guarded by mu.
 	mu         sync.Mutex
-	state      BreakerState // "" is closed
-	generation uint64       // changes with the state
+	state      BreakerState
+	generation uint64 // changes with the state
 	slots      []sample
 	row        row
 	letIn      uint64    // calls so far
@@ -259,8 +259,8 @@ const windowClosed = 64
 
 // allow lets the call pass or says why not.
 func (k *circuit) allow(c *call, seq uint64) (t ticket, err error) {
-	now := clock()
 	k.mu.Lock()
+	now := clock()
 	change, err := k.admit(c, seq, now)
 	if err == nil {
 		k.letIn++
@@ -273,7 +273,7 @@ func (k *circuit) allow(c *call, seq uint64) (t ticket, err error) {
 
 // admit goes by the state. k.mu is held, as in the two that follow.
 func (k *circuit) admit(c *call, seq uint64, now moment) (change *BreakerEvent, err error) {
-	if c.isHedge() && k.state != "" && k.state != BreakerClosed {
+	if c.isHedge() && k.state != BreakerClosed {
 		return nil, k.openError(seq, 0) // what is let through now is for calls that have nothing else
 	}
 	if k.state == BreakerOpen {
@@ -373,7 +373,7 @@ func (k *circuit) waitsForEnds() bool {
 func (k *circuit) endedWell() {
 	k.mu.Lock()
 	k.breaks = 0
-	if k.state == "" || k.state == BreakerClosed {
+	if k.state == BreakerClosed {
 		k.late = false
 	}
 	k.mu.Unlock()
@@ -557,11 +557,8 @@ func (k *circuit) open() *BreakerEvent {
 
 // to changes the state and returns the event to tell once mu is free.
 func (k *circuit) to(s BreakerState) *BreakerEvent {
-	from := k.state
-	if from == "" {
-		from = BreakerClosed
-	}
+	e := &BreakerEvent{Endpoint: k.breaker.name, Model: k.model, From: k.state, To: s}
 	k.state = s
 	k.generation++
-	return &BreakerEvent{Endpoint: k.breaker.name, Model: k.model, From: from, To: s}
+	return e
 }

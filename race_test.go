@@ -333,10 +333,10 @@ func TestHedgeIsNoProbe(t *testing.T) {
 	c := &call{Context: t.Context()}
 	hedge := &call{Context: t.Context(), of: c}
 	k := b.circuit("")
-	for _, state := range []BreakerState{"", BreakerClosed, BreakerHalfOpen, BreakerRecovering} {
+	for _, state := range []BreakerState{BreakerClosed, BreakerHalfOpen, BreakerRecovering} {
 		k.state, k.window = state, 2
 		_, err := k.allow(hedge, 0)
-		if state == "" || state == BreakerClosed {
+		if state == BreakerClosed {
 			require.NoError(t, err)
 		} else {
 			require.ErrorIs(t, err, ErrCircuitOpen, state)

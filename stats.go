@@ -223,7 +223,7 @@ func (b *breaker) stats() (all []BreakerStats) {
 	now := time.Now()
 	for model, k := range b.circuits.all() {
 		k.mu.Lock()
-		s := BreakerStats{Endpoint: b.name, Model: model, State: cmp.Or(k.state, BreakerClosed)}
+		s := BreakerStats{Endpoint: b.name, Model: model, State: k.state}
 		if k.state == BreakerOpen {
 			s.For = max(0, k.until.Sub(now))
 		}
