@@ -119,7 +119,7 @@ func (k *apiKey) state(now time.Time) (State, int64) {
 	return StateActive, 0
 }
 
-// lower moves a time back, never into the future.
+// lower moves a time back, never forward.
 func lower(a *atomic.Int64, t int64) {
 	for {
 		old := a.Load()
@@ -129,7 +129,7 @@ func lower(a *atomic.Int64, t int64) {
 	}
 }
 
-// later moves a time into the future, never back.
+// later moves a time forward, never back. It reports whether it has.
 func later(a *atomic.Int64, t int64) bool {
 	for {
 		old := a.Load()
@@ -155,9 +155,8 @@ type account struct {
 	disabled atomic.Bool
 	// brokeUntil is when an account without money is tried again; 0 if it has some.
 	brokeUntil atomic.Int64
-	// trial is whether, that time being over, a call may find out (1) or is doing so (2).
-	trial   atomic.Int32
-	checkAt atomic.Int64 // when the balance may be asked for again
+	trial      atomic.Int32 // whether, that time being over, a call finds out: trialNone and so on
+	checkAt    atomic.Int64 // when the balance may be asked for again
 
 	keys   atomic.Pointer[keyring] // replaced, never changed
 	cursor atomic.Uint32
@@ -167,6 +166,13 @@ type account struct {
 	mu    sync.Mutex
 	slots []*slot // of all models; guarded by mu
 }
+
+// How an account without money comes to its trial, see [StateOnTrial].
+const (
+	trialNone     = iota // it has money
+	trialDue             // a call is to find out
+	trialUnderWay        // one is doing so
+)
 
 // keyring is an account's keys and which of them are worth taking.
 type keyring struct {
@@ -238,7 +244,7 @@ func (a *account) state(now time.Time) (State, int64) {
 		return StateDisabled, farFuture
 	case until > t:
 		return StateOutOfBalance, until
-	case a.trial.Load() != 0:
+	case a.trial.Load() != trialNone:
 		return StateOnTrial, 0
 	}
 	r := a.ring()
@@ -260,10 +266,10 @@ func (a *account) state(now time.Time) (State, int64) {
 func (a *account) keyAside(c *call, k *apiKey, o outcome, now time.Time) {
 	e := CooldownEvent{Account: a.name, Key: k.fingerprint}
 	until := &k.unauthorizedUntil
-	e.State, e.Cause, e.For = StateUnauthorized, "401", keyOffFor
+	e.State, e.Cause, e.For = StateUnauthorized, cause401, keyOffFor
 	if o == forbidden {
 		until = &k.forbiddenUntil
-		e.State, e.Cause, e.For = StateCooling, "403", keyCoolFor
+		e.State, e.Cause, e.For = StateCooling, cause403, keyCoolFor
 	}
 	was, _ := k.state(now)
 	if later(until, now.Add(e.For).UnixNano()) {
@@ -303,7 +309,7 @@ func (a *account) ranOut(c *call, now time.Time) {
 // broke puts the account aside for as long, unless it is for longer already.
 func (a *account) broke(ctx context.Context, w watchers, cause string, d time.Duration, now time.Time) bool {
 	was, _ := a.state(now)
-	a.trial.Store(1) // to begin once the time is over
+	a.trial.Store(trialDue) // to begin once the time is over
 	longer := later(&a.brokeUntil, now.Add(d).UnixNano())
 	if longer && was != StateOutOfBalance {
 		w.cooldown(ctx, CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: cause, For: d})
@@ -323,10 +329,10 @@ func (a *account) refilled(ctx context.Context, w watchers, cause string) {
 
 // restore ends a lack of money. It reports whether there was one.
 func (a *account) restore(ctx context.Context, w watchers, cause string) bool {
-	if a.brokeUntil.Swap(0) == 0 && a.trial.Load() == 0 {
+	if a.brokeUntil.Swap(0) == 0 && a.trial.Load() == trialNone {
 		return false
 	}
-	a.trial.Store(0)
+	a.trial.Store(trialNone)
 	w.cooldown(ctx, CooldownEvent{Account: a.name, State: StateActive, Cause: cause})
 	a.back()
 	return true
@@ -336,7 +342,7 @@ func (a *account) restore(ctx context.Context, w watchers, cause string) bool {
 func (a *account) enable() {
 	a.disabled.Store(false)
 	a.brokeUntil.Store(0)
-	a.trial.Store(0)
+	a.trial.Store(trialNone)
 	r := a.ring()
 	news := []SharedFact{{Cause: cause402}}
 	for i, k := range r.keys {

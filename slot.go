@@ -159,43 +159,29 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 	defer s.mu.Unlock()
 	a := s.account
 	if until := s.asideUntilLocked(now); until > now.UnixNano() {
-		s.worth(false)
-		if until != farFuture {
-			lower(&s.model.thaw, until)
-		}
+		s.turnAway(until)
 		return nil
 	}
 	if !s.hasRoom(now) {
-		s.wanted = true
-		s.worth(false)
-		if s.shared.replica != nil {
-			s.shared.starve(s)
-		}
-		if s.ramp > 0 && int(s.inFlight.Load()) < s.shared.permits {
-			lower(&s.model.thaw, s.rampedAt+int64(rampEvery))
-		}
+		s.turnAwayFull()
 		return nil
 	}
 	k, until := a.pick(now)
 	if k == nil {
-		s.worth(false)
-		if until != farFuture {
-			lower(&s.model.thaw, until)
-		}
+		s.turnAway(until)
 		return nil
 	}
-	trial := !s.free() && a.trial.Load() != 0
-	if trial && !a.trial.CompareAndSwap(1, 2) {
-		s.worth(false)
+	trial := !s.free() && a.trial.Load() != trialNone
+	if trial && !a.trial.CompareAndSwap(trialDue, trialUnderWay) {
+		s.turnAway(farFuture) // the one that is under way will tell
 		return nil
 	}
 	tokens, until := a.quota.take(requestBytes, now)
 	if until != 0 {
 		if trial {
-			a.trial.Store(1)
+			a.trial.Store(trialDue)
 		}
-		s.worth(false)
-		lower(&s.model.thaw, until)
+		s.turnAway(until)
 		return nil
 	}
 	p := &c.permit
@@ -213,6 +199,25 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 	}
 	c.to = &p.target
 	return p
+}
+
+// turnAway has the slot not asked again before a time, farFuture if that is not known.
+// s.mu is held.
+func (s *slot) turnAway(until int64) {
+	s.worth(false)
+	lower(&s.model.thaw, until)
+}
+
+// turnAwayFull is turnAway for want of room. s.mu is held.
+func (s *slot) turnAwayFull() {
+	s.wanted = true
+	s.worth(false)
+	if s.shared.replica != nil {
+		s.shared.starve(s)
+	}
+	if s.ramp > 0 && int(s.inFlight.Load()) < s.shared.permits {
+		lower(&s.model.thaw, s.rampedAt+int64(rampEvery))
+	}
 }
 
 // hasRoom reports whether one more call may be out. s.mu is held.
@@ -346,12 +351,47 @@ func (p *permit) finish(c *call, v verdict) {
 	s := p.slot
 	p.learn(c, v)
 	s.mu.Lock()
-	from := int(s.limit.Load())
+	l := s.release(p, v)
+	s.mu.Unlock()
+
+	if p.trial && s.account.trial.CompareAndSwap(trialUnderWay, trialDue) { // however it ended, it settled nothing
+		s.account.back()
+	}
+	if l.moved {
+		for _, other := range s.model.bench.Load().slots {
+			other.loosen()
+		}
+	}
+	if l.to != l.from {
+		c.watch.limit(c.Context, LimitEvent{Account: s.account.name, Model: s.model.model, From: l.from, To: l.to, InFlight: l.inFlight})
+	}
+	if l.cooled > 0 {
+		if v.wait > 0 {
+			s.account.tell(SharedFact{Model: s.model.model, Cause: cause429, For: l.cooled})
+		}
+		c.watch.cooldown(c.Context, CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: cause429, For: l.cooled})
+	}
+	if p.conversation != 0 {
+		s.model.crowd.at(p.conversation).Add(-1)
+	}
+	s.lane.room()
+	s.model.lane.room()
+}
+
+// lesson is what a slot has learned from the end of a call.
+type lesson struct {
+	from, to int           // the limit, before and now
+	inFlight int           // calls, by now
+	moved    bool          // the limit was found to have moved up
+	cooled   time.Duration // for how long the slot cools down now; 0: it does not
+}
+
+// release gives a place back and learns from how its call went. s.mu is held.
+func (s *slot) release(p *permit, v verdict) (l lesson) {
+	l.from = int(s.limit.Load())
 	out := s.out()
-	bottleneck := s.wanted && out >= from || s.model.lane.busy.Load() && (s.shared.replica == nil || out >= from)
+	bottleneck := s.wanted && out >= l.from || s.model.lane.busy.Load() && (s.shared.replica == nil || out >= l.from)
 	s.inFlight.Add(-1)
-	moved := false
-	var cooled time.Duration
 	switch v.outcome {
 	case answered:
 		s.answers++
@@ -359,7 +399,7 @@ func (p *permit) finish(c *call, v verdict) {
 		if bottleneck {
 			was := s.rising
 			s.grow(out)
-			moved = s.rising && !was
+			l.moved = s.rising && !was
 		}
 	case throttled:
 		s.refusals++
@@ -367,40 +407,16 @@ func (p *permit) finish(c *call, v verdict) {
 		if fresh {
 			s.shrink(p)
 		}
-		cooled = s.strike(v, fresh)
+		l.cooled = s.strike(v, fresh)
 		s.shared.refused(s)
 	}
-	to := int(s.limit.Load())
-	if to != from {
-		s.shared.changed(s, from)
+	if l.to = int(s.limit.Load()); l.to != l.from {
+		s.shared.changed(s, l.from)
 	}
 	s.reached()
 	s.worth(true)
-	inFlight := int(s.inFlight.Load())
-	s.mu.Unlock()
-
-	if p.trial && s.account.trial.CompareAndSwap(2, 1) { // however it ended, it settled nothing
-		s.account.back()
-	}
-	if moved {
-		for _, other := range s.model.bench.Load().slots {
-			other.loosen()
-		}
-	}
-	if to != from {
-		c.watch.limit(c.Context, LimitEvent{Account: s.account.name, Model: s.model.model, From: from, To: to, InFlight: inFlight})
-	}
-	if cooled > 0 {
-		if v.wait > 0 {
-			s.account.tell(SharedFact{Model: s.model.model, Cause: cause429, For: cooled})
-		}
-		c.watch.cooldown(c.Context, CooldownEvent{Account: s.account.name, Model: s.model.model, State: StateCooling, Cause: "429", For: cooled})
-	}
-	if p.conversation != 0 {
-		s.model.crowd.at(p.conversation).Add(-1)
-	}
-	s.lane.room()
-	s.model.lane.room()
+	l.inFlight = int(s.inFlight.Load())
+	return l
 }
 
 // prove corrects the first guess of a limit, made at the first 429: of the calls
