@@ -331,3 +331,11 @@ func (w *waiter) leave(full *noRoom) *lane {
 	}
 	return by
 }
+
+// giveUp is leave for a call that does not go on: a baton that it has got meanwhile
+// goes to the next one.
+func (w *waiter) giveUp(full *noRoom) {
+	if by := w.leave(full); by != nil {
+		by.pass(false)
+	}
+}

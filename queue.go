@@ -155,12 +155,10 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	}
 }
 
-// wait puts the call in line until its turn comes. baton is that of the lane in
-// which the call has just tried, in vain, on its turn; nil if there is none.
+// wait puts the call in line until its turn comes. before is how long it has waited in
+// earlier lines; baton is that of the lane in which the call has just tried, in vain,
+// on its turn; nil if there is none.
 func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before time.Duration, baton *lane) (time.Duration, error) {
-	refuse := func(waited, retryIn time.Duration, reason string) (time.Duration, error) {
-		return waited, &QueueFullError{Reason: reason, For: full.describe(), Waited: before + waited, RetryIn: retryIn}
-	}
 	start := time.Now()
 	policy := q.policy.Load()
 	if n := q.length.Add(1); n > int64(max(policy.MaxLength, 0)) {
@@ -168,11 +166,11 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		if baton != nil {
 			baton.pass(false)
 		}
-		retryIn := full.surely(start)
+		reason := "queue full (" + strconv.Itoa(policy.MaxLength) + " calls waiting)"
 		if policy.MaxLength < 0 {
-			return refuse(0, retryIn, "no room and no waiting room")
+			reason = "no room and no waiting room"
 		}
-		return refuse(0, retryIn, "queue full ("+strconv.Itoa(policy.MaxLength)+" calls waiting)")
+		return 0, full.refusal(reason, before, full.surely(start))
 	}
 	defer q.length.Add(-1)
 	w := newWaiter(c.ticket)
@@ -180,22 +178,26 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 	defer q.left(w)
 	guess := w.join(full, baton, start)
 	full.lookAgain(start) // a time that has passed since it was told
-	leave := func() {
-		if by := w.leave(full); by != nil {
-			by.pass(false)
-		}
-	}
 	if deadline, ok := c.Deadline(); ok && guess > 0 && !start.Add(guess).Before(deadline) {
-		leave()
-		return refuse(0, guess, "the call's deadline would pass before its turn, in about "+seconds(guess))
+		w.giveUp(full)
+		return 0, full.refusal("the call's deadline would pass before its turn, in about "+seconds(guess), before, guess)
 	}
-	over := func(err error) (time.Duration, error) {
-		waited := time.Since(start)
-		c.watch.wait(c, "room", waited)
-		return waited, err
+	var err error
+	c.baton, err = w.await(ctx, full, start, start.Add(policy.MaxWait-before))
+	waited := time.Since(start)
+	c.watch.wait(c, "room", waited)
+	if err == errWaitedTooLong {
+		err = full.refusal("waited too long", before+waited, 0)
 	}
-	end := start.Add(policy.MaxWait - before)
-	timer := time.NewTimer(full.nextLook(start, end).Sub(start))
+	return waited, err
+}
+
+var errWaitedTooLong = errors.New("deepseek: waited too long for room")
+
+// await waits for one of the lanes to wake w, until end at most, and returns that
+// lane, whose baton the call then has. On an error w has left all lines.
+func (w *waiter) await(ctx context.Context, full *noRoom, now, end time.Time) (*lane, error) {
+	timer := time.NewTimer(full.nextLook(now, end).Sub(now))
 	defer timer.Stop()
 	for {
 		select {
@@ -203,29 +205,29 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 			by := w.leave(full)
 			if ctx.Err() != nil { // both at once: do not send for nobody
 				by.pass(false)
-				return over(gaveUp(ctx))
+				return nil, gaveUp(ctx)
 			}
-			c.baton = by
-			return over(nil)
+			return by, nil
 		case <-ctx.Done():
-			leave()
-			return over(gaveUp(ctx))
+			w.giveUp(full)
+			return nil, gaveUp(ctx)
 		case <-w.news:
 			full.inherit(w.inherited())
-			now := time.Now()
-			full.lookAgain(now)
-			timer.Reset(full.nextLook(now, end).Sub(now))
+			now = time.Now()
 		case <-timer.C:
-			now := time.Now()
-			if !now.Before(end) {
-				leave()
-				waited, _ := over(nil)
-				return refuse(waited, 0, "waited too long")
+			if now = time.Now(); !now.Before(end) {
+				w.giveUp(full)
+				return nil, errWaitedTooLong
 			}
-			full.lookAgain(now) // what we were told to wait for has come
-			timer.Reset(full.nextLook(now, end).Sub(now))
 		}
+		full.lookAgain(now) // what we were told to wait for may have come
+		timer.Reset(full.nextLook(now, end).Sub(now))
 	}
+}
+
+// refusal is the error of a call that cannot wait for room, or no longer.
+func (e *noRoom) refusal(reason string, waited, retryIn time.Duration) error {
+	return &QueueFullError{Reason: reason, For: e.describe(), Waited: waited, RetryIn: retryIn}
 }
 
 // outage is where the end of an outage is told by which a call was refused; nil
