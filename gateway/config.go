@@ -324,8 +324,7 @@ func (c *Config) check() {
 }
 
 func (c *Config) checkListen() {
-	host, port, err := net.SplitHostPort(c.Listen)
-	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+	if host, _, ok := splitAddress(c.Listen); !ok {
 		c.doc.failAt("listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8080 or :8080", c.Listen))
 	} else if len(c.Clients) == 0 && !isLoopback(host) {
 		c.doc.failAt("listen", "without clients the gateway listens on loopback only, such as 127.0.0.1:8080: whoever reaches it spends your money")
@@ -333,6 +332,16 @@ func (c *Config) checkListen() {
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		c.doc.failAt("tls", "needs both cert and key")
 	}
+}
+
+// splitAddress takes apart an address to listen on; port 0 is any.
+func splitAddress(address string) (host string, port int, ok bool) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, false
+	}
+	port, err = strconv.Atoi(text)
+	return host, port, err == nil && port >= 0 && port <= 65535
 }
 
 // checkBudgets looks at what clients may spend, and where that is kept.

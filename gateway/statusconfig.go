@@ -1,10 +1,6 @@
 package gateway
 
-import (
-	"fmt"
-	"net"
-	"strconv"
-)
+import "fmt"
 
 // Status is where the status page is, and who may see it. It has an address of
 // its own, so that a firewall can tell it from what programs use.
@@ -30,12 +26,11 @@ func (s Status) check(main string, fail func(path, reason string)) {
 		}
 		return
 	}
-	host, port, err := net.SplitHostPort(s.Listen)
-	n, portErr := strconv.Atoi(port)
+	host, port, ok := splitAddress(s.Listen)
 	switch {
-	case err != nil || portErr != nil || n < 0 || n > 65535:
+	case !ok:
 		fail("status.listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8081 or :8081", s.Listen))
-	case s.Listen == main && n != 0:
+	case s.Listen == main && port != 0:
 		fail("status.listen", "must be another address than that of the gateway")
 	case len(s.Keys) == 0 && !isLoopback(host):
 		fail("status.listen", "without keys the status page listens on loopback only, such as 127.0.0.1:8081")

@@ -3,12 +3,10 @@ package gateway
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"path"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -47,12 +45,10 @@ type Traces struct {
 // check looks at what no single value can tell.
 func (t *Telemetry) check(listen string, fail func(field, reason string)) {
 	if m := t.Metrics; m.Listen != "" {
-		_, port, err := net.SplitHostPort(m.Listen)
-		n, portErr := strconv.Atoi(port)
-		switch {
-		case err != nil, portErr != nil, n < 0, n > 65535:
+		switch _, port, ok := splitAddress(m.Listen); {
+		case !ok:
 			fail("telemetry.metrics.listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:9464 or :9464", m.Listen))
-		case m.Listen == listen && n != 0:
+		case m.Listen == listen && port != 0:
 			fail("telemetry.metrics.listen", "must not be where clients are served: metrics tell of all of them")
 		}
 	}
