@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/seawall-go/deepseek/internal/loopback"
 )
 
 // Endpoint is a host that serves DeepSeek's models: DeepSeek itself, or another
@@ -80,7 +82,7 @@ func isWithin(host, domain string) bool {
 
 // isDeepSeek reports whether a host is DeepSeek itself, or a stand-in for it on
 // this machine.
-func isDeepSeek(host string) bool { return isLoopback(host) || isWithin(host, deepSeekDomain) }
+func isDeepSeek(host string) bool { return loopback.IsHost(host) || isWithin(host, deepSeekDomain) }
 
 const deepSeekDomain = "deepseek.com"
 

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/seawall-go/deepseek/internal/loopback"
 )
 
 // DefaultBaseURL is where DeepSeek's API is.
@@ -113,18 +115,10 @@ func parseBaseURL(s string) (*url.URL, error) {
 		return bad("has no host")
 	case u.RawQuery != "" || u.Fragment != "":
 		return bad("must not have a query or fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.IsHost(u.Hostname()):
 		return bad("would send keys over plain HTTP; only loopback addresses may do that")
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	u.RawPath = ""
 	return u, nil
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }

@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/seawall-go/deepseek"
+	"github.com/seawall-go/deepseek/internal/loopback"
 )
 
 // Config is what a configuration file says. What it leaves out has the default
@@ -326,7 +327,7 @@ func (c *Config) check() {
 func (c *Config) checkListen() {
 	if host, _, ok := splitAddress(c.Listen); !ok {
 		c.doc.failAt("listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8080 or :8080", c.Listen))
-	} else if len(c.Clients) == 0 && !isLoopback(host) {
+	} else if len(c.Clients) == 0 && !loopback.IsHost(host) {
 		c.doc.failAt("listen", "without clients the gateway listens on loopback only, such as 127.0.0.1:8080: whoever reaches it spends your money")
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
@@ -391,14 +392,6 @@ func (c *Config) checkZeros(sections map[string]any) {
 			}
 		}
 	}
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // How a field of an account, an endpoint and a client is named.

@@ -1,6 +1,10 @@
 package gateway
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/seawall-go/deepseek/internal/loopback"
+)
 
 // Status is where the status page is, and who may see it. It has an address of
 // its own, so that a firewall can tell it from what programs use.
@@ -32,7 +36,7 @@ func (s Status) check(main string, fail func(path, reason string)) {
 		fail("status.listen", fmt.Sprintf("%q is no address, such as 127.0.0.1:8081 or :8081", s.Listen))
 	case s.Listen == main && port != 0:
 		fail("status.listen", "must be another address than that of the gateway")
-	case len(s.Keys) == 0 && !isLoopback(host):
+	case len(s.Keys) == 0 && !loopback.IsHost(host):
 		fail("status.listen", "without keys the status page listens on loopback only, such as 127.0.0.1:8081")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/seawall-go/deepseek/gateway"
+	"github.com/seawall-go/deepseek/internal/loopback"
 )
 
 // admit lets in who may see the page, and tells others why they may not.
@@ -62,9 +63,5 @@ func isLoopback(address string) bool {
 	if h, _, err := net.SplitHostPort(address); err == nil {
 		host = h
 	}
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return ip != nil && ip.IsLoopback()
+	return loopback.IsHost(strings.Trim(host, "[]"))
 }

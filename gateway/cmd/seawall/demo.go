@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/deepseektest"
 	"github.com/seawall-go/deepseek/gateway"
+	"github.com/seawall-go/deepseek/internal/loopback"
 )
 
 // fault is what becomes of some of the demo's requests.
@@ -120,8 +122,8 @@ const (
 // serveDemo serves a fake DeepSeek, with some traffic unless it is to be quiet.
 func serveDemo(ctx context.Context, listen string, quiet bool, out, errs io.Writer) error {
 	host, port, err := net.SplitHostPort(listen)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("seawall: the demo listens on loopback only, such as 127.0.0.1:8080")
+	if err != nil || !loopback.IsHost(host) {
+		return errors.New("seawall: the demo listens on loopback only, such as 127.0.0.1:8080")
 	}
 	fake, options := newFake()
 	defer fake.Close()
