@@ -197,13 +197,8 @@ func (b *body) restock(req *http.Request, get func() (io.ReadCloser, error), len
 // form returns req with its body in the form f, to be taken back; changed is
 // false if it has that form already.
 func (b *body) form(req *http.Request, f form) (own *http.Request, kept lent, changed bool, err error) {
-	buf := sniffers.Get().(*bytes.Buffer)
-	buf.Reset()
-	defer func() {
-		if buf.Cap() <= maxSniffer {
-			sniffers.Put(buf)
-		}
-	}()
+	buf := takeSniffer()
+	defer giveSniffer(buf)
 	rc, err := b.get()
 	if err == nil {
 		_, err = buf.ReadFrom(rc)

@@ -1,7 +1,6 @@
 package deepseek
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,6 +51,6 @@ func refusalResponse(req *http.Request, err error) *http.Response {
 		ContentLength: int64(len(body)),
 		Request:       req,
 	}
-	resp.Body = newMemBody(bytes.Clone(body), verdict{outcome: refused})
+	resp.Body = newMemBody(body, verdict{outcome: refused})
 	return resp
 }

@@ -332,7 +332,7 @@ func (b *streamBody) nextEvent() (sse.Event, error) {
 		return sse.Event{}, http.ErrBodyReadAfterClose
 	}
 	for !b.fresh {
-		if b.err != nil && !b.fresh {
+		if b.err != nil {
 			b.over()
 			return sse.Event{}, b.err
 		}

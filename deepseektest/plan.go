@@ -28,8 +28,8 @@ type plan struct {
 	every   time.Duration
 	answer  *Answer
 	finish  string
-	cutoff  int // tokens before finish, if finishAt
-	limited bool
+	cutoff  int  // tokens before finish, if limited
+	limited bool // to so many tokens
 	mute    bool // no content, as when reasoning took the budget
 	blank   bool // content of spaces
 	usage   usageMode

@@ -5,6 +5,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/seawall-go/deepseek"
 )
@@ -172,7 +173,7 @@ func (t *Telemetry) callEnd(e deepseek.CallEndEvent) {
 	ctx := e.Context
 	k := t.trackOf(ctx)
 	if k == nil { // it began where nobody was asked for a context
-		k = &track{Context: ctx, of: t, operation: operationOf(e.Path)}
+		k = &track{Context: ctx, of: t, operation: operationOf(e.Path), span: tracenoop.Span{}}
 	}
 	if e.Err == nil && e.Cancelled { // while its answer was read, or before: the context knows which
 		e.Err = ctx.Err()
@@ -189,9 +190,7 @@ func (t *Telemetry) callEnd(e deepseek.CallEndEvent) {
 	if k.operation.generates() {
 		t.generation(ctx, k.operation, e, errType)
 	}
-	if k.span != nil {
-		k.callSpan(e, errType)
-	}
+	k.callSpan(e, errType)
 }
 
 // generation measures a call whose answer a model writes.

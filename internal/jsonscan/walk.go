@@ -36,10 +36,9 @@ func (m *MemberIter) Next() bool {
 }
 
 // ElementIter walks over the elements of an array, as [MemberIter] over an
-// object.
+// object; the element is input[Start:End].
 type ElementIter struct {
 	Value []byte // raw, without blanks around it
-	At    int    // where in the input it starts
 	walk
 }
 
