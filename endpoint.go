@@ -86,7 +86,7 @@ func isDeepSeek(host string) bool { return loopback.IsHost(host) || isWithin(hos
 
 const deepSeekDomain = "deepseek.com"
 
-// withDefaults checks the endpoint and fills in what it leaves open.
+// withDefaults fills in what the endpoint leaves open, and checks it.
 func (e Endpoint) withDefaults() (Endpoint, *url.URL, error) {
 	field := func(name string) string {
 		if e.Name == "" {
@@ -101,13 +101,9 @@ func (e Endpoint) withDefaults() (Endpoint, *url.URL, error) {
 		return e, nil, badConfig(field(bad.Field), bad.Value, bad.Reason)
 	}
 	e.Name = cmp.Or(e.Name, base.Host)
-	if i := strings.IndexFunc(e.Name, func(r rune) bool { return r <= ' ' || r == 0x7f }); i >= 0 {
-		return e, nil, badConfig("Endpoint.Name", strconv.Quote(e.Name), "must not have blanks: it is written into a header")
-	}
-	deepSeek := isDeepSeek(base.Hostname())
 	if e.Dialect == "" {
 		e.Dialect = DialectOpenAI
-		if deepSeek {
+		if isDeepSeek(base.Hostname()) {
 			e.Dialect = DialectDeepSeek
 		}
 	}
@@ -120,36 +116,46 @@ func (e Endpoint) withDefaults() (Endpoint, *url.URL, error) {
 			}
 		}
 	}
-	switch {
-	case len(e.Accounts) == 0:
-		return e, nil, badConfig(field("Accounts"), "", "must hold at least one account")
-	case e.Weight < 0:
-		return e, nil, badConfig(field("Weight"), e.Weight, "must not be negative")
-	case e.Dialect != DialectDeepSeek && e.Dialect != DialectOpenAI:
-		return e, nil, badConfig(field("Dialect"), strconv.Quote(string(e.Dialect)), "must be DialectDeepSeek or DialectOpenAI")
-	case e.Auth != AuthBearer && e.Auth != AuthXAPIKey && e.Auth != AuthAPIKey:
-		return e, nil, badConfig(field("Auth"), strconv.Quote(string(e.Auth)), "must be AuthBearer, AuthXAPIKey or AuthAPIKey")
-	case len(e.Paths) > 0 && e.Dialect == DialectDeepSeek:
-		return e, nil, badConfig(field("Paths"), e.Paths, "is for DialectOpenAI only")
+	if err := e.check(field); err != nil {
+		return e, nil, err
 	}
 	e.Weight = cmp.Or(e.Weight, 1)
+	return e, base, nil
+}
+
+// check refuses impossible values. field is what errors call a field.
+func (e *Endpoint) check(field func(name string) string) error {
+	switch {
+	case strings.ContainsFunc(e.Name, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return badConfig("Endpoint.Name", strconv.Quote(e.Name), "must not have blanks: it is written into a header")
+	case len(e.Accounts) == 0:
+		return badConfig(field("Accounts"), "", "must hold at least one account")
+	case e.Weight < 0:
+		return badConfig(field("Weight"), e.Weight, "must not be negative")
+	case e.Dialect != DialectDeepSeek && e.Dialect != DialectOpenAI:
+		return badConfig(field("Dialect"), strconv.Quote(string(e.Dialect)), "must be DialectDeepSeek or DialectOpenAI")
+	case e.Auth != AuthBearer && e.Auth != AuthXAPIKey && e.Auth != AuthAPIKey:
+		return badConfig(field("Auth"), strconv.Quote(string(e.Auth)), "must be AuthBearer, AuthXAPIKey or AuthAPIKey")
+	case len(e.Paths) > 0 && e.Dialect == DialectDeepSeek:
+		return badConfig(field("Paths"), e.Paths, "is for DialectOpenAI only")
+	}
 	for model, name := range e.Models {
 		if model == "" || name == "" {
-			return e, nil, badConfig(field("Models"), strconv.Quote(model)+": "+strconv.Quote(name), "must not hold an empty name")
+			return badConfig(field("Models"), strconv.Quote(model)+": "+strconv.Quote(name), "must not hold an empty name")
 		}
 	}
 	for _, p := range e.Paths {
 		if !strings.HasPrefix(p, "/") {
-			return e, nil, badConfig(field("Paths"), strconv.Quote(p), "must begin with /")
+			return badConfig(field("Paths"), strconv.Quote(p), "must begin with /")
 		}
 	}
 	for _, name := range e.Drop {
 		switch strings.TrimPrefix(name, inMessages) {
 		case "", "model", "messages", "stream", "role", "content":
-			return e, nil, badConfig(field("Drop"), strconv.Quote(name), "must be a member that a request can do without")
+			return badConfig(field("Drop"), strconv.Quote(name), "must be a member that a request can do without")
 		}
 	}
-	return e, base, nil
+	return nil
 }
 
 // NewPool returns a pool of the endpoint's accounts that s chooses among, which

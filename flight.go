@@ -327,18 +327,8 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 	if c.cacheUse = cacheMiss; !p.first { // unless it is found
 		c.cacheUse = cacheShared
 	}
-	select {
-	case <-f.head:
-	default:
-		select {
-		case <-f.head:
-		case <-c.Done():
-			p.leave()
-			if !p.first {
-				f.cache.shared.Add(1)
-			}
-			return nil, p.interrupted(gaveUp(c))
-		}
+	if err := p.await(); err != nil {
+		return nil, err
 	}
 	if f.kept != nil {
 		c.cacheUse = cacheHit
@@ -375,6 +365,26 @@ func (p *passenger) answer(req *http.Request) (*http.Response, error) {
 	}
 	resp.Header["Seawall-Cache"] = []string{string(c.cacheUse.public())}
 	return resp, nil
+}
+
+// await waits for the response's head, unless the caller gives up first.
+func (p *passenger) await() error {
+	f, c := p.flight, p.c
+	select {
+	case <-f.head: // looked at first: what is there already is not for a caller to miss
+		return nil
+	default:
+	}
+	select {
+	case <-f.head:
+		return nil
+	case <-c.Done():
+		p.leave()
+		if !p.first {
+			f.cache.shared.Add(1)
+		}
+		return p.interrupted(gaveUp(c))
+	}
 }
 
 // goOn panics if err is a panic of the flight's.

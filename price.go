@@ -176,28 +176,41 @@ func newTariff(p Prices) (*tariff, error) {
 		return nil, badConfig("Prices.Models", "", "must hold at least one model")
 	}
 	t := &tariff{currency: p.Currency, models: map[string]rates{}, holidays: map[int64]bool{}}
+	for _, set := range []func(Prices) error{t.setModels, t.setAliases, t.setCalendar} {
+		if err := set(p); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+func (t *tariff) setModels(p Prices) (err error) {
 	for _, name := range slices.Sorted(maps.Keys(p.Models)) {
 		m, field := p.Models[name], "Prices.Models["+strconv.Quote(name)+"]"
 		var r rates
-		var err error
 		if r.offPeak, err = m.OffPeak.rate(field + ".OffPeak"); err != nil {
-			return nil, err
+			return err
 		}
 		if r.peak, err = m.Peak.rate(field + ".Peak"); err != nil {
-			return nil, err
+			return err
 		}
 		if m.Peak == (Price{}) {
 			r.peak = r.offPeak
 		}
 		t.models[name] = r
 	}
+	return nil
+}
+
+// setAliases gives aliases the prices of their models, which are set by then.
+func (t *tariff) setAliases(p Prices) error {
 	for _, alias := range slices.Sorted(maps.Keys(p.Aliases)) {
 		field, name := "Prices.Aliases["+strconv.Quote(alias)+"]", p.Aliases[alias]
 		if _, ok := p.Models[name]; !ok {
-			return nil, badConfig(field, name, "is not among the Models")
+			return badConfig(field, name, "is not among the Models")
 		}
 		if _, ok := p.Models[alias]; ok {
-			return nil, badConfig(field, name, "has a price of its own")
+			return badConfig(field, name, "has a price of its own")
 		}
 		if prefix, ok := strings.CutSuffix(alias, "*"); ok {
 			t.starred = append(t.starred, starred{prefix, t.models[name]})
@@ -206,20 +219,25 @@ func newTariff(p Prices) (*tariff, error) {
 		}
 	}
 	slices.SortFunc(t.starred, func(a, b starred) int { return len(b.prefix) - len(a.prefix) })
+	return nil
+}
+
+// setCalendar sets when the peak prices hold.
+func (t *tariff) setCalendar(p Prices) error {
 	for i, h := range p.Peak {
 		if h.From < 0 || h.Until <= h.From || h.Until > 24*time.Hour {
-			return nil, badConfig(fmt.Sprintf("Prices.Peak[%d]", i), fmt.Sprintf("%v to %v", h.From, h.Until), "must be within a day and not empty")
+			return badConfig(fmt.Sprintf("Prices.Peak[%d]", i), fmt.Sprintf("%v to %v", h.From, h.Until), "must be within a day and not empty")
 		}
 	}
 	t.peak = slices.Clone(p.Peak)
 	for i, day := range p.Holidays {
 		at, err := time.Parse(time.DateOnly, day)
 		if err != nil {
-			return nil, badConfig(fmt.Sprintf("Prices.Holidays[%d]", i), day, "must be a date such as 2026-10-01")
+			return badConfig(fmt.Sprintf("Prices.Holidays[%d]", i), day, "must be a date such as 2026-10-01")
 		}
 		t.holidays[at.Unix()/secondsPerDay] = true
 	}
-	return t, nil
+	return nil
 }
 
 const secondsPerDay = 24 * 60 * 60
