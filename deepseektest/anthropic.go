@@ -111,7 +111,7 @@ func (a *ask) anthropic(c *config, body []byte) *apiError {
 }
 
 // anthropicMessage reads a message, whose content is a string or a list of
-// blocks. Blocks that are results of tools become messages of their own.
+// blocks.
 func (a *ask) anthropicMessage(body, raw []byte, name string) *apiError {
 	var in struct {
 		Role    *string         `json:"role"`
@@ -134,6 +134,12 @@ func (a *ask) anthropicMessage(body, raw []byte, name string) *apiError {
 		a.messages = append(a.messages, m)
 		return e
 	}
+	return a.anthropicBlocks(body, in.Content, name, m)
+}
+
+// anthropicBlocks reads the blocks of a message, of which m has the rest. Those that
+// are results of tools become messages of their own.
+func (a *ask) anthropicBlocks(body, raw []byte, name string, m Message) *apiError {
 	var blocks []struct {
 		Type      *string         `json:"type"`
 		Text      *string         `json:"text"`
@@ -144,7 +150,7 @@ func (a *ask) anthropicMessage(body, raw []byte, name string) *apiError {
 		ToolUseID *string         `json:"tool_use_id"`
 		Content   json.RawMessage `json:"content"`
 	}
-	if e := unmarshal(body, in.Content, name, &blocks); e != nil {
+	if e := unmarshal(body, raw, name, &blocks); e != nil {
 		return e
 	}
 	only := true // results of tools

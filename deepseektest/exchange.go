@@ -39,20 +39,8 @@ type exchange struct {
 
 func (x *exchange) serve() {
 	defer x.end()
-	x.trace = hex32(x.s.id())
-	x.flusher = http.NewResponseController(x.w)
 	path := strings.TrimSuffix(x.r.URL.Path, "/")
-	x.rec = &Request{
-		Time:   time.Now(),
-		Method: x.r.Method,
-		Path:   x.r.URL.Path,
-		Header: x.r.Header.Clone(),
-		Key:    key(x.r.Header),
-	}
-	x.rec.Header.Del("Authorization")
-	x.rec.Header.Del("X-Api-Key")
-	x.anthropic = strings.HasPrefix(path, "/anthropic/")
-
+	x.begun(path)
 	body, err := readBody(x.w, x.r)
 	x.rec.Body = body
 	e, beta := x.s.route(x.r.Method, path)
@@ -60,24 +48,16 @@ func (x *exchange) serve() {
 		x.ask = e.decode(&x.s.cfg, body, beta)
 		x.describe()
 	}
-	acc := x.s.authenticate(x.rec.Key)
-	if acc != nil {
-		x.rec.Account = acc.Name
+	x.acc = x.s.authenticate(x.rec.Key)
+	if x.acc != nil {
+		x.rec.Account = x.acc.Name
 	}
-	x.acc = acc
 	x.s.arrive(x.rec)
 
 	switch {
 	case err != nil:
-		switch {
-		case tooLarge(err):
-			x.fail(errStatus(http.StatusRequestEntityTooLarge, ""))
-		case x.r.Context().Err() != nil || cutOff(err):
-			x.gone() // the client left while sending
-		default: // no way to send a body, such as chunks without a length
-			x.fail(errStatus(http.StatusBadRequest, ""))
-		}
-	case acc == nil:
+		x.unreadable(err)
+	case x.acc == nil:
 		x.fail(errKey(x.rec.Key))
 	case e.decode != nil:
 		x.answer()
@@ -93,6 +73,34 @@ func (x *exchange) serve() {
 		if err := e.serve(x, path); err != nil {
 			x.fail(err)
 		}
+	}
+}
+
+// begun starts the request's record.
+func (x *exchange) begun(path string) {
+	x.trace = hex32(x.s.id())
+	x.flusher = http.NewResponseController(x.w)
+	x.anthropic = strings.HasPrefix(path, "/anthropic/")
+	x.rec = &Request{
+		Time:   time.Now(),
+		Method: x.r.Method,
+		Path:   x.r.URL.Path,
+		Header: x.r.Header.Clone(),
+		Key:    key(x.r.Header),
+	}
+	x.rec.Header.Del("Authorization")
+	x.rec.Header.Del("X-Api-Key")
+}
+
+// unreadable ends a request whose body could not be read, because of err.
+func (x *exchange) unreadable(err error) {
+	switch {
+	case tooLarge(err):
+		x.fail(errStatus(http.StatusRequestEntityTooLarge, ""))
+	case x.r.Context().Err() != nil || cutOff(err):
+		x.gone() // the client left while sending
+	default: // no way to send a body, such as chunks without a length
+		x.fail(errStatus(http.StatusBadRequest, ""))
 	}
 }
 

@@ -47,23 +47,48 @@ func (t *turn) encoder() encoder {
 func (x *exchange) generate(p *plan, pace Pace) *turn {
 	s, a := x.s, x.ask
 	t := &turn{ask: a, id: uuid(s.id()), print: hex32(mix(s.cfg.seed), mix(s.cfg.seed+1)), created: time.Now().Unix()}
-	var told *Answer // what an earlier reply gave, of which this is to be the rest
-	if a.prefix != nil {
-		told = s.scripts.find(a)
-	}
-	switch {
-	case p.answer != nil:
-		t.full = *p.answer
-		s.scripts.keep(a, t.full)
-	case told != nil:
-		t.full = *told
-	case s.cfg.answer != nil:
-		copied := *x.rec
-		t.full = s.cfg.answer(&copied)
-	default:
-		t.full = s.cfg.defaultAnswer(x.rec, a.force, a.asJSON)
-	}
+	t.full = x.draft(p)
 	out := &t.full
+	a.fit(out)
+	if p.mute {
+		out.Content, out.ToolCalls = "", nil
+	}
+	if p.blank {
+		out.Content = strings.Repeat(" ", max(len(out.Content), 1))
+	}
+	out.ToolCalls = slices.Clone(out.ToolCalls)
+	for i := range out.ToolCalls {
+		if c := &out.ToolCalls[i]; c.ID == "" {
+			c.ID = "call_0" + itoa(i%10) + "_" + hex32(s.id())[:24]
+		}
+	}
+	t.pieces = pieces(out, pace.tokenSize())
+	t.end(p)
+	return t
+}
+
+// draft returns the answer as it would be without any bounds: the one planned, the
+// one that a prefix is of, or the server's own.
+func (x *exchange) draft(p *plan) Answer {
+	s, a := x.s, x.ask
+	if p.answer != nil {
+		s.scripts.keep(a, *p.answer)
+		return *p.answer
+	}
+	if a.prefix != nil {
+		if told := s.scripts.find(a); told != nil { // by an earlier reply: this is to be the rest
+			return *told
+		}
+	}
+	if s.cfg.answer != nil {
+		copied := *x.rec
+		return s.cfg.answer(&copied)
+	}
+	return s.cfg.defaultAnswer(x.rec, a.force, a.asJSON)
+}
+
+// fit makes of a whole answer what was asked for.
+func (a *ask) fit(out *Answer) {
 	if !a.thinking {
 		out.Reasoning = ""
 	}
@@ -78,29 +103,19 @@ func (x *exchange) generate(p *plan, pace Pace) *turn {
 	if a.echo {
 		out.Content = a.messages[0].Content + out.Content
 	}
-	if p.mute {
-		out.Content, out.ToolCalls = "", nil
-	}
-	if p.blank {
-		out.Content = strings.Repeat(" ", max(len(out.Content), 1))
-	}
-	out.ToolCalls = slices.Clone(out.ToolCalls)
-	for i := range out.ToolCalls {
-		if c := &out.ToolCalls[i]; c.ID == "" {
-			c.ID = "call_0" + itoa(i%10) + "_" + hex32(s.id())[:24]
-		}
-	}
+}
 
-	t.pieces = pieces(out, pace.tokenSize())
-	t.reason = out.FinishReason
+// end finds out where the answer ends, and why.
+func (t *turn) end(p *plan) {
+	t.reason = t.full.FinishReason
 	if t.reason == "" {
 		t.reason = "stop"
-		if len(out.ToolCalls) > 0 {
+		if len(t.full.ToolCalls) > 0 {
 			t.reason = "tool_calls"
 		}
 	}
-	if len(t.pieces) > a.maxTokens {
-		t.pieces, t.reason = t.pieces[:a.maxTokens], "length"
+	if most := t.ask.maxTokens; len(t.pieces) > most {
+		t.pieces, t.reason = t.pieces[:most], "length"
 		// A tool call cut by the budget is lost altogether.
 		for i := range t.pieces {
 			if t.pieces[i].kind >= toolPiece {
@@ -116,7 +131,6 @@ func (x *exchange) generate(p *plan, pace Pace) *turn {
 	if p.finish != "" {
 		t.reason = p.finish
 	}
-	return t
 }
 
 // play answers a request as planned.
@@ -198,31 +212,13 @@ func (x *exchange) playStream(p *plan, pace Pace) {
 	if first && f.kind != faultNone && !x.fault(f, enc, nil) {
 		return
 	}
+	if first {
+		f = fault{} // it is over
+	}
 	if x.buf = enc.open(x.buf[:0], &x.usage); len(x.buf) > 0 {
 		x.write(x.buf)
 	}
-	for i := range t.pieces {
-		if i > 0 && !x.wait(pace.Token) {
-			return
-		}
-		piece := &t.pieces[i]
-		if f.kind != faultNone && f.after == i && !first && !x.fault(f, enc, func() []byte { return enc.piece(nil, piece) }) {
-			return
-		}
-		x.usage.Completion++
-		if piece.kind == reasoningPiece {
-			x.usage.Reasoning++
-		}
-		if x.buf = enc.piece(x.buf[:0], piece); len(x.buf) > 0 {
-			x.write(x.buf)
-		}
-	}
-	if t.lost > 0 && !x.wait(time.Duration(t.lost)*pace.Token) {
-		return
-	}
-	x.usage.Completion += t.lost
-	if f.kind != faultNone && f.after == len(t.pieces) && !first &&
-		!x.fault(f, enc, func() []byte { return enc.finish(nil, t.reason, &x.usage, p.usage) }) {
+	if !x.playPieces(p, pace, t, enc, f) {
 		return
 	}
 	x.remember(part, t)
@@ -239,6 +235,29 @@ func (x *exchange) playStream(p *plan, pace Pace) {
 	if p.ending == endOpen {
 		x.hold()
 	}
+}
+
+// playPieces sends an answer's tokens, and reports whether its end is to follow.
+func (x *exchange) playPieces(p *plan, pace Pace, t *turn, enc encoder, f fault) bool {
+	for i := range t.pieces {
+		if i > 0 && !x.wait(pace.Token) {
+			return false
+		}
+		piece := &t.pieces[i]
+		if f.kind != faultNone && f.after == i && !x.fault(f, enc, func() []byte { return enc.piece(nil, piece) }) {
+			return false
+		}
+		x.count(t.pieces[i : i+1])
+		if x.buf = enc.piece(x.buf[:0], piece); len(x.buf) > 0 {
+			x.write(x.buf)
+		}
+	}
+	if t.lost > 0 && !x.wait(time.Duration(t.lost)*pace.Token) {
+		return false
+	}
+	x.usage.Completion += t.lost
+	return f.kind == faultNone || f.after != len(t.pieces) ||
+		x.fault(f, enc, func() []byte { return enc.finish(nil, t.reason, &x.usage, p.usage) })
 }
 
 // enqueued waits in the queue, sending the keep-alive at each interval.
@@ -407,8 +426,7 @@ func (x *exchange) playWhole(p *plan, pace Pace) {
 		return
 	}
 
-	switch {
-	case f.kind == faultError:
+	if f.kind == faultError {
 		e := errBusy()
 		e.message = f.text
 		x.cut()
@@ -416,19 +434,9 @@ func (x *exchange) playWhole(p *plan, pace Pace) {
 		x.sendStatus()
 		_, _ = x.w.Write(appendError(nil, e, x.anthropic))
 		return
-	case f.after <= 0 && f.at == atBoundary:
-		body = nil
-	case f.at == atRune:
-		if n := bytes.IndexFunc(body, func(r rune) bool { return r >= 0x80 }); n >= 0 {
-			body = body[:n+1]
-			break
-		}
-		fallthrough
-	default:
-		body = body[:len(body)/2]
 	}
 	x.sendStatus()
-	_, _ = x.w.Write(body)
+	_, _ = x.w.Write(f.head(body))
 	if f.kind == faultJunk {
 		x.cut()
 		x.release()
@@ -436,6 +444,19 @@ func (x *exchange) playWhole(p *plan, pace Pace) {
 		return
 	}
 	x.collapse(f, blankLine)
+}
+
+// head is what of a whole body comes before the fault.
+func (f fault) head(body []byte) []byte {
+	switch {
+	case f.after <= 0 && f.at == atBoundary:
+		return nil
+	case f.at == atRune:
+		if n := bytes.IndexFunc(body, func(r rune) bool { return r >= 0x80 }); n >= 0 {
+			return body[:n+1]
+		}
+	}
+	return body[:len(body)/2]
 }
 
 // sendStatus sends the 200 unless a blank line has done so already.
