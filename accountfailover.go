@@ -110,9 +110,9 @@ func (f *accountFailover) goesOn(p *permit, resp *http.Response) bool {
 	return !f.c.beside()
 }
 
-// elsewhere is what the call comes to once no other account can take it, by err. One
-// for which another account will have room waits for that, and so does one that a 429
-// asks to wait, at most for that long.
+// elsewhere is what the call comes to when no other account can take it now, because of
+// err. If another one will have room, the call waits for that; after a 429 it does so
+// only if that asks to wait, and for no longer.
 func (f *accountFailover) elsewhere(err error) (*http.Response, error) {
 	full, isFull := err.(*noRoom)
 	room := isFull && !full.sure && f.c.mayTryAgain()

@@ -118,8 +118,8 @@ func (as Attempts) hedged() bool {
 	return slices.ContainsFunc(as, func(a Attempt) bool { return a.Hedge })
 }
 
-// attempt is an attempt as a call's record has it: an [Attempt] whose names are
-// still to be looked up, as nobody may ask for them.
+// attempt is an [Attempt] as a call's record has it: its names are looked up only if
+// somebody asks for them.
 type attempt struct {
 	*target
 	err, broke     error

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// call is the record that travels with one call through the layers, as its
-// request's context. The outermost layer makes it; every layer finds it with
-// enter. What only one layer needs stays in that layer.
+// call is the record that travels with one call through the layers: beside the
+// request among ours, and as the request's context through the caller's own. The
+// outermost layer makes it. What only one layer needs stays in that layer.
 type call struct {
 	context.Context // the caller's
 
@@ -70,7 +70,7 @@ type call struct {
 	seldom   *seldom    // nil: nothing of it
 }
 
-// seldom is what the record has of few calls only.
+// seldom is what few calls need of the record: it is allocated for those only.
 type seldom struct {
 	before *Usage // of the attempts whose answers it continues
 	winner *call  // the hedge whose answer the call got; nil: the answer is its own
@@ -81,7 +81,7 @@ type seldom struct {
 	inRoom   time.Duration // in the waiting room, over all attempts
 }
 
-// rare is what few calls have, to be changed. c.mu is held.
+// rare is c.seldom, to be changed. c.mu is held.
 func (c *call) rare() *seldom {
 	if c.seldom == nil {
 		c.seldom = new(seldom)
@@ -89,7 +89,7 @@ func (c *call) rare() *seldom {
 	return c.seldom
 }
 
-// had is what few calls have, to be read. c.mu is held.
+// had is c.seldom, to be read. c.mu is held.
 func (c *call) had() seldom {
 	if c.seldom == nil {
 		return seldom{}
@@ -108,8 +108,8 @@ func (c *call) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// newCall starts the record of a call whose body need not be read again for what
-// a call's record tells, because the caller made it and knows.
+// newCall starts the record of a call of the typed client, which tells what is in its
+// body: no layer has to read that again.
 func newCall(ctx context.Context, model string, stream bool, body []byte) (context.Context, *call) {
 	c := &call{Context: ctx, known: true}
 	c.read(body)
@@ -487,8 +487,8 @@ func (c *call) costs() Cost {
 	return c.cost
 }
 
-// ride makes the attempts of a call that c shares known as c's. lent is whether
-// they count as another's.
+// ride gives c the trail of the call that it shares. lent is whether the attempts are
+// counted as another caller's.
 func (c *call) ride(shared *call, lent bool) {
 	shared.mu.Lock()
 	trail := slices.Clone(shared.attempts)
@@ -498,7 +498,7 @@ func (c *call) ride(shared *call, lent bool) {
 	c.mu.Unlock()
 }
 
-// bear makes c the one that has used and paid what a shared call has.
+// bear charges c with what a shared call has used and cost.
 func (c *call) bear(shared *call) {
 	t, cost := shared.answer().counted(), shared.costs()
 	shared.mu.Lock()

@@ -174,9 +174,8 @@ func decodeStop(value []byte, dst *[]string) bool {
 	return decodeAny(value, dst)
 }
 
-// ofRequest is what a request's JSON had beside the members known, for its field
-// Extra. Of those that are known there is nothing in it unless they were of another
-// type.
+// ofRequest is what was left over when a request was decoded, for its field Extra. A
+// known member is left over only if its value is of the wrong type, which is an error.
 func (e Extra) ofRequest(known []string) (map[string]any, error) {
 	if e == nil {
 		return nil, nil

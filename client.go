@@ -65,10 +65,10 @@ func (c *Client) Transport() *Transport { return c.transport }
 // was cut off by MaxTokens is no error: look at its FinishReason.
 //
 // A request that continues an assistant message, or has strict tools, goes to
-// DeepSeek's beta address by itself. Where there is none, the latter is sent to
-// the usual address, and so is the former under [WithoutValidation], but refused
-// with a [*RequestError] else. A server on this machine is taken for one that has
-// it, unless its [Endpoint] has [DialectOpenAI].
+// DeepSeek's beta address by itself. Where there is none, strict tools go to the usual
+// address, and what continues a message is refused with a [*RequestError], or goes
+// there too under [WithoutValidation]. A server on this machine is believed to have
+// that address, unless its [Endpoint] has [DialectOpenAI].
 func (c *Client) Chat(ctx context.Context, req *ChatRequest) (*ChatResponse, error) {
 	body, err := validBody(c, req, false)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// header is h.Get(name) of a name that is in the canonical form as it is: without
-// looking whether it is, which takes longer than the finding.
+// header is h.Get(name) for a name in canonical form. Finding out whether a name is
+// takes longer than the look-up.
 func header(h http.Header, name string) string {
 	if values := h[name]; len(values) > 0 {
 		return values[0]

@@ -55,8 +55,8 @@ func newWaiter(ticket uint64) *waiter {
 	return &waiter{ticket: ticket, ready: make(chan struct{}), news: make(chan struct{}, 1)}
 }
 
-// heirloom is when a lane is worth looking at again, as one knew that was before
-// the waiter in it, and has left.
+// heirloom is what a waiter knew that has left a lane: when that is worth looking at
+// again. The one after it in line gets it.
 type heirloom struct {
 	lane *lane
 	look time.Time
@@ -137,7 +137,8 @@ func (e *noRoom) names(l *lane) bool {
 	return false
 }
 
-// or is e with the places that other names. Both may be nil.
+// or adds the places that other names to e, and returns e. Both may be nil; other is
+// not to be used any more.
 func (e *noRoom) or(other *noRoom) *noRoom {
 	if e == nil {
 		return other

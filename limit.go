@@ -114,10 +114,9 @@ func (l *rateLimit) do(next http.RoundTripper, c *call, req *http.Request) (*htt
 	return c.pass(next, req)
 }
 
-// gate is a layer above that of accounts, while do is below it, where each attempt
-// takes its token: it refuses what would be refused there. Calls that take an
-// account's place for nothing keep others from it, and wake them when they give it
-// back, over and over.
+// gate is a layer above the accounts; do, where each attempt takes its token, is below
+// them. It refuses early what do would refuse: a call that takes an account's place
+// for nothing keeps others from it, and wakes them in vain when it gives it back.
 func (l *rateLimit) gate(next http.RoundTripper, c *call, req *http.Request) (*http.Response, error) {
 	if full := l.admit(c, l.missing); full != nil {
 		return nil, full

@@ -2,8 +2,8 @@ package gateway
 
 import "time"
 
-// Counters count what clients use at several gateways together. Those of module
-// github.com/seawall-go/deepseek/redis are ones. While they fail, each gateway
+// Counters count what clients use at several gateways together. Module
+// github.com/seawall-go/deepseek/redis has them in Redis. While they fail, each gateway
 // counts by itself, with its share of each client's limits: the limit divided by
 // their number. All methods are called by many goroutines at once, and must
 // return soon.

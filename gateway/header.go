@@ -18,10 +18,10 @@ func hopByHop(name string) bool {
 	return false
 }
 
-// stays reports whether a request's header is not the server's business: what
+// notForServer reports whether a request's header is not the server's business: what
 // lets the client in here, who and where it is, what trace it belongs to, how its
 // body was sent.
-func stays(name string) bool {
+func notForServer(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie",
 		"Forwarded", "Via", "Origin", "Referer", "X-Azure-Clientip",
@@ -35,9 +35,9 @@ func stays(name string) bool {
 // hops begin what proxies and tracers put into requests on their way.
 var hops = []string{"X-Forwarded-", "X-Original-", "X-Envoy-", "X-B3-", "X-Datadog-", "X-Amzn-", "Uberctx-", "Cf-"}
 
-// remains reports whether a response's header speaks of the server's host, which
+// notForClient reports whether a response's header speaks of the server's host, which
 // the client does not know of, or says what the gateway's own does.
-func remains(name string) bool {
+func notForClient(name string) bool {
 	switch name {
 	case "Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "X-Request-Id":
 		return true

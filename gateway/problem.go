@@ -121,8 +121,8 @@ func inShape(status int, body []byte, f format) []byte {
 	return p.body(f)
 }
 
-// type_ is the error's type in OpenAI's and DeepSeek's shape.
-func (p *problem) type_() string {
+// openAIType is the error's type in OpenAI's and DeepSeek's shape.
+func (p *problem) openAIType() string {
 	switch {
 	case p.kind != "":
 		return p.kind
@@ -179,7 +179,7 @@ func (p *problem) appendObject(b []byte, f format) []byte {
 	b = append(b, `{"message":`...)
 	b = jsonscan.AppendQuoted(b, p.message)
 	b = append(b, `,"type":`...)
-	b = jsonscan.AppendQuoted(b, p.type_())
+	b = jsonscan.AppendQuoted(b, p.openAIType())
 	b = append(b, `,"param":null,"code":`...)
 	b = jsonscan.AppendQuoted(b, p.code)
 	return append(b, '}')

@@ -176,8 +176,8 @@ func cutLineEnd(p []byte) ([]byte, bool) {
 	return p, false
 }
 
-// pass passes a response on. What it was sent of is complete if there is no
-// error; else breaking the connection must tell that it is not.
+// pass passes a response on. Without an error the client has all of it; with one, the
+// connection must be broken to tell that it has not.
 func (y *relay) pass(resp *http.Response) error {
 	if isStream(resp) {
 		return y.passStream(resp)
@@ -234,7 +234,7 @@ func isStream(resp *http.Response) bool {
 // head sends a response's status and headers.
 func (y *relay) head(resp *http.Response) {
 	h := y.w.Header()
-	passOn(h, resp.Header, remains)
+	passOn(h, resp.Header, notForClient)
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // nor does net/http guess one
 	}

@@ -155,7 +155,7 @@ func outgoing(ctx context.Context, r *http.Request, base *url.URL, rt route, bod
 		u.Path = base.Path + strings.TrimPrefix(r.URL.Path, "/v1")
 	}
 	header := make(http.Header, len(r.Header)+2)
-	passOn(header, r.Header, stays)
+	passOn(header, r.Header, notForServer)
 	if _, ok := header["User-Agent"]; !ok {
 		header["User-Agent"] = nil // none, rather than net/http's
 	}

@@ -92,8 +92,8 @@ func notOfPrefix(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r))
 }
 
-// Connection is a server that is used for one purpose or several. It is safe for
-// concurrent use.
+// Connection is a connection to a server, for one of this package's purposes or
+// several. It is safe for concurrent use.
 type Connection struct {
 	config Config
 	client redis.UniversalClient
