@@ -44,32 +44,34 @@ func (f form) changes() bool { return f.model != "" || len(f.drop)+len(f.deep) >
 // apply returns data in this form: data itself if it has that already, else a
 // copy. ok is false if data is not one JSON object.
 func (f form) apply(data []byte) (formed []byte, ok bool) {
-	e := editor{src: data}
+	var e edits
 	m := jsonscan.Members(data)
-	dropped := dropper{editor: &e}
+	dropped := dropper{edits: &e}
 	for m.Next() {
 		switch {
 		case dropped.member(&m, 0, f.drop):
 		case f.model != "" && isKey(m.Key, "model"):
 			if !jsonscan.Equal(m.Value, f.model) {
-				e.cut(m.End-len(m.Value), m.End)
-				e.out = jsonscan.AppendQuoted(e.out, f.model)
+				e.replace(m.At, m.End, jsonscan.AppendQuoted(nil, f.model))
 			}
 		case len(f.deep) > 0 && isKey(m.Key, "messages"):
-			f.messages(&e, m.Value, m.End-len(m.Value))
+			f.messages(&e, m.Value, m.At)
 		}
 	}
 	dropped.end()
 	if m.Err() != nil || len(bytes.TrimSpace(m.Rest())) > 0 {
 		return nil, false
 	}
-	return e.done(), true
+	if len(e) == 0 {
+		return data, true
+	}
+	return e.apply(make([]byte, 0, len(data)+len(f.model)), data), true
 }
 
 // messages drops members of the elements of an array that begins at offset.
-func (f form) messages(e *editor, array []byte, offset int) {
+func (f form) messages(e *edits, array []byte, offset int) {
 	for el := jsonscan.Elements(array); el.Next(); {
-		dropped := dropper{editor: e}
+		dropped := dropper{edits: e}
 		for m := jsonscan.Members(el.Value); m.Next(); {
 			dropped.member(&m, offset+el.Start, f.deep)
 		}
@@ -91,7 +93,7 @@ func isKey(key []byte, name string) bool {
 
 // dropper leaves members out of an object, with the commas that belong to them.
 type dropper struct {
-	*editor
+	*edits
 	kept  int // end of the last member that stays; 0: there is none
 	begin int // of the members that are being left out
 	until int // end of the last of them; 0: none
@@ -114,7 +116,7 @@ func (d *dropper) member(m *jsonscan.MemberIter, offset int, names []string) boo
 		}
 	}
 	if d.until != 0 {
-		d.cut(d.begin, start)
+		d.replace(d.begin, start, nil)
 	}
 	d.kept, d.until = end, 0
 	return false
@@ -125,32 +127,8 @@ func (d *dropper) end() {
 	switch {
 	case d.until == 0:
 	case d.kept != 0:
-		d.cut(d.kept, d.until)
+		d.replace(d.kept, d.until, nil)
 	default:
-		d.cut(d.begin, d.until)
+		d.replace(d.begin, d.until, nil)
 	}
-}
-
-// editor copies a text with parts of it cut out or replaced, from its beginning
-// to its end.
-type editor struct {
-	src  []byte
-	out  []byte
-	from int // what is before was copied or cut
-}
-
-// cut leaves out src[start:end].
-func (e *editor) cut(start, end int) {
-	if e.out == nil {
-		e.out = make([]byte, 0, len(e.src)+64)
-	}
-	e.out = append(e.out, e.src[e.from:start]...)
-	e.from = end
-}
-
-func (e *editor) done() []byte {
-	if e.out == nil {
-		return e.src
-	}
-	return append(e.out, e.src[e.from:]...)
 }
