@@ -99,11 +99,16 @@ func (b *body) take(req *http.Request) (*http.Request, error) {
 		b.send(req.Body)
 		return req, nil
 	}
-	original := req.Body
 	if req.ContentLength > maxReplayBody {
-		b.send(original)
+		b.send(req.Body)
 		return req, nil
 	}
+	return b.buffer(req)
+}
+
+// buffer reads a body without GetBody into memory, for take.
+func (b *body) buffer(req *http.Request) (*http.Request, error) {
+	original := req.Body
 	var buf bytes.Buffer
 	if req.ContentLength > 0 {
 		buf.Grow(int(req.ContentLength) + bytes.MinRead)

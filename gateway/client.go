@@ -53,6 +53,27 @@ type client struct {
 	answer   float64 // tokens of an answer, smoothed
 }
 
+// fault is what is wrong with a client by itself; no reason if nothing is.
+func (c *Client) fault() (field, value, reason string) {
+	switch {
+	case c.Name == "":
+		return "Name", "", "must not be empty"
+	case !utf8.ValidString(c.Name):
+		return "Name", strconv.Quote(c.Name), "must be UTF-8"
+	case len(c.Keys) == 0:
+		return "Keys", "", "must hold the hash of a key"
+	case c.Concurrency < 0:
+		return "Concurrency", strconv.Itoa(c.Concurrency), "must not be negative"
+	case c.RequestsPerMinute < 0:
+		return "RequestsPerMinute", strconv.Itoa(c.RequestsPerMinute), "must not be negative"
+	case c.TokensPerMinute < 0:
+		return "TokensPerMinute", strconv.Itoa(c.TokensPerMinute), "must not be negative"
+	case !(c.BudgetPerMonth >= 0 && c.BudgetPerMonth < 1e9):
+		return "BudgetPerMonth", fmt.Sprint(c.BudgetPerMonth), "must be between 0 and a billion"
+	}
+	return "", "", ""
+}
+
 // enrol makes the clients' roster. Those that old knows by name keep what they
 // have used.
 func enrol(clients []Client, old map[string]*client) (roster, map[string]*client, error) {
@@ -62,23 +83,11 @@ func enrol(clients []Client, old map[string]*client) (roster, map[string]*client
 	byKey, byName := roster{}, map[string]*client{}
 	digests := make([][]digest, len(clients))
 	for i, c := range clients {
-		switch {
-		case c.Name == "":
-			return nil, nil, bad(i, "Name", "", "must not be empty")
-		case !utf8.ValidString(c.Name):
-			return nil, nil, bad(i, "Name", strconv.Quote(c.Name), "must be UTF-8")
-		case byName[c.Name] != nil:
+		if field, value, reason := c.fault(); reason != "" {
+			return nil, nil, bad(i, field, value, reason)
+		}
+		if byName[c.Name] != nil {
 			return nil, nil, bad(i, "Name", strconv.Quote(c.Name), "is taken by another client")
-		case len(c.Keys) == 0:
-			return nil, nil, bad(i, "Keys", "", "must hold the hash of a key")
-		case c.Concurrency < 0:
-			return nil, nil, bad(i, "Concurrency", strconv.Itoa(c.Concurrency), "must not be negative")
-		case c.RequestsPerMinute < 0:
-			return nil, nil, bad(i, "RequestsPerMinute", strconv.Itoa(c.RequestsPerMinute), "must not be negative")
-		case c.TokensPerMinute < 0:
-			return nil, nil, bad(i, "TokensPerMinute", strconv.Itoa(c.TokensPerMinute), "must not be negative")
-		case !(c.BudgetPerMonth >= 0 && c.BudgetPerMonth < 1e9):
-			return nil, nil, bad(i, "BudgetPerMonth", fmt.Sprint(c.BudgetPerMonth), "must be between 0 and a billion")
 		}
 		known := old[c.Name]
 		if known == nil {

@@ -142,22 +142,7 @@ func (t *telemetry) end(x *exchange) {
 	if t == nil {
 		return
 	}
-	route, errType := x.pattern(), ""
-	switch {
-	case x.err != nil && (x.gone() || x.relay.lost):
-		errType = "cancelled"
-	case x.problem != nil:
-		errType = x.problem.code
-	case x.err != nil:
-		errType = "broken"
-	case x.relay.status >= 500:
-		errType = "server_error"
-	case x.relay.status >= 400: // the status says it
-	case x.call.Err != nil || x.status() >= 500: // after a sign of life had sent a 200
-		errType = "server_error"
-	case x.status() >= 400:
-		errType = strconv.Itoa(x.status())
-	}
+	route, errType := x.pattern(), x.errorType()
 	came := make([]attribute.KeyValue, 0, 3) // of it
 	if x.relay.status != 0 {
 		came = append(came, semconv.HTTPResponseStatusCode(x.relay.status))
@@ -187,6 +172,28 @@ func (t *telemetry) end(x *exchange) {
 		x.span.SetStatus(codes.Error, "")
 	}
 	x.span.End()
+}
+
+// errorType is the class of what the exchange came to, one of few; empty if it
+// succeeded, or if the status that the client was sent says it.
+func (x *exchange) errorType() string {
+	switch {
+	case x.err != nil && (x.gone() || x.relay.lost):
+		return "cancelled"
+	case x.problem != nil:
+		return x.problem.code
+	case x.err != nil:
+		return "broken"
+	case x.relay.status >= 500:
+		return "server_error"
+	case x.relay.status >= 400:
+		return ""
+	case x.call.Err != nil || x.status() >= 500: // after a sign of life had sent a 200
+		return "server_error"
+	case x.status() >= 400:
+		return strconv.Itoa(x.status())
+	}
+	return ""
 }
 
 // method is the request's, of those that there are.

@@ -56,18 +56,7 @@ type journal struct {
 func (j *journal) observer() deepseek.Observer {
 	return deepseek.Observer{
 		Cooldown: func(e deepseek.CooldownEvent) {
-			about := subject{e.Account, e.Key, e.Model}
-			level, text := warn, describe(about)+": "+string(e.State)
-			if e.State == deepseek.StateActive {
-				level, text = good, describe(about)+" is back"
-			}
-			if e.Cause != "" {
-				text += " (" + e.Cause + ")"
-			}
-			if e.For > 0 {
-				text += ", for " + lasting(e.For)
-			}
-			j.add(entry{Level: level, Text: text, about: about, what: string(e.State)}, e.State == deepseek.StateActive)
+			j.add(cooldownEntry(e), e.State == deepseek.StateActive)
 		},
 		Limit: func(e deepseek.LimitEvent) {
 			if e.To >= e.From { // it grows by one at a time
@@ -80,23 +69,7 @@ func (j *journal) observer() deepseek.Observer {
 			j.add(entry{Level: note, about: subject{name: e.Account, model: e.Model}, what: "limit", limited: e.From, Text: text}, false)
 		},
 		Breaker: func(e deepseek.BreakerEvent) {
-			about := subject{name: "circuit " + e.Endpoint, model: e.Model}
-			at := e.Endpoint
-			if e.Model != "" {
-				at = e.Model + " at " + at
-			}
-			one := entry{Level: warn, about: about, what: string(e.To)}
-			switch e.To {
-			case deepseek.BreakerOpen:
-				one.Level, one.Text = bad, at+" fails: left alone for "+lasting(e.OpenFor)
-			case deepseek.BreakerHalfOpen:
-				one.Text = at + ": a few calls find out whether it is well again"
-			case deepseek.BreakerRecovering:
-				one.Level, one.Text = note, at+" answers again: the load comes back bit by bit"
-			default:
-				one.Level, one.Text = good, at+" is well again"
-			}
-			j.add(one, e.To == deepseek.BreakerClosed)
+			j.add(breakerEntry(e), e.To == deepseek.BreakerClosed)
 		},
 		Fallback: func(e deepseek.FallbackEvent) {
 			j.add(entry{Level: note, about: subject{name: "fallback", key: e.To, model: e.From}, what: e.Cause,
@@ -107,6 +80,40 @@ func (j *journal) observer() deepseek.Observer {
 				Text: "the response cache's store fails (" + e.Op + "): " + told(e.Err)}, false)
 		},
 	}
+}
+
+func cooldownEntry(e deepseek.CooldownEvent) entry {
+	about := subject{e.Account, e.Key, e.Model}
+	level, text := warn, describe(about)+": "+string(e.State)
+	if e.State == deepseek.StateActive {
+		level, text = good, describe(about)+" is back"
+	}
+	if e.Cause != "" {
+		text += " (" + e.Cause + ")"
+	}
+	if e.For > 0 {
+		text += ", for " + lasting(e.For)
+	}
+	return entry{Level: level, Text: text, about: about, what: string(e.State)}
+}
+
+func breakerEntry(e deepseek.BreakerEvent) entry {
+	at := e.Endpoint
+	if e.Model != "" {
+		at = e.Model + " at " + at
+	}
+	one := entry{Level: warn, about: subject{name: "circuit " + e.Endpoint, model: e.Model}, what: string(e.To)}
+	switch e.To {
+	case deepseek.BreakerOpen:
+		one.Level, one.Text = bad, at+" fails: left alone for "+lasting(e.OpenFor)
+	case deepseek.BreakerHalfOpen:
+		one.Text = at + ": a few calls find out whether it is well again"
+	case deepseek.BreakerRecovering:
+		one.Level, one.Text = note, at+" answers again: the load comes back bit by bit"
+	default:
+		one.Level, one.Text = good, at+" is well again"
+	}
+	return one
 }
 
 // lasting tells a duration as people do: 0.3 s, 12 s, 5 min.

@@ -93,20 +93,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	case len(args) == 2 && args[0] == "serve":
 		return serveFile(ctx, args[1], errs)
 	case len(args) == 2 && args[0] == "check":
-		c, err := gateway.ReadConfig(args[1])
-		if err != nil {
-			return err
-		}
-		if _, err := readCertificate(c); err != nil {
-			return fmt.Errorf("%s: tls: %w", args[1], err)
-		}
-		shared, err := share(c.Redis, slog.New(slog.DiscardHandler)) // which asks nobody yet
-		if err != nil {
-			return fmt.Errorf("%s: redis: %w", args[1], err)
-		}
-		shared.close()
-		fmt.Fprintf(out, "%s: nothing is wrong\n", args[1])
-		return nil
+		return checkFile(args[1], out)
 	case len(args) >= 2 && len(args) <= 3 && args[0] == "key" && args[1] == "new":
 		newKey(out, append(args, "NAME")[2])
 		return nil
@@ -116,6 +103,24 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	}
 	fmt.Fprint(errs, usage)
 	return errUsage
+}
+
+// checkFile tells what is wrong with a file.
+func checkFile(path string, out io.Writer) error {
+	c, err := gateway.ReadConfig(path)
+	if err != nil {
+		return err
+	}
+	if _, err := readCertificate(c); err != nil {
+		return fmt.Errorf("%s: tls: %w", path, err)
+	}
+	shared, err := share(c.Redis, slog.New(slog.DiscardHandler)) // which asks nobody yet
+	if err != nil {
+		return fmt.Errorf("%s: redis: %w", path, err)
+	}
+	shared.close()
+	fmt.Fprintf(out, "%s: nothing is wrong\n", path)
+	return nil
 }
 
 // asksForHelp is whether an argument of a command asks what it does: the flag package

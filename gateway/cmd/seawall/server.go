@@ -85,15 +85,7 @@ func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 	}
 	calls, cancel := context.WithCancelCause(context.Background())
 	s.cancel = cancel
-	s.http = &http.Server{
-		Handler:           s.gateway,
-		ReadHeaderTimeout: c.Server.HeaderTimeout,
-		ReadTimeout:       c.Server.HeaderTimeout + c.Server.BodyTimeout,
-		IdleTimeout:       c.Server.IdleTimeout,
-		MaxHeaderBytes:    int(c.Server.MaxHeader),
-		BaseContext:       func(net.Listener) context.Context { return calls },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong
-	}
+	s.http = s.newHTTP(calls, &c.Server)
 	if s.tcp, err = net.Listen("tcp", c.Listen); err != nil {
 		cancel(nil)
 		return nil, err
@@ -105,6 +97,19 @@ func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 	}
 	listening = true
 	return s, nil
+}
+
+// newHTTP is what serves the gateway; calls is the context of all requests.
+func (s *server) newHTTP(calls context.Context, c *gateway.Server) *http.Server {
+	return &http.Server{
+		Handler:           s.gateway,
+		ReadHeaderTimeout: c.HeaderTimeout,
+		ReadTimeout:       c.HeaderTimeout + c.BodyTimeout,
+		IdleTimeout:       c.IdleTimeout,
+		MaxHeaderBytes:    int(c.MaxHeader),
+		BaseContext:       func(net.Listener) context.Context { return calls },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do wrong
+	}
 }
 
 // settings are those of the gateway and the options of its transport, as a
