@@ -283,7 +283,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		t.failed.Add(1)
 		if t.errorResponses {
-			if resp := refusalResponse(req, err); resp != nil {
+			if resp := errorResponse(req, err); resp != nil {
 				return resp, nil
 			}
 		}

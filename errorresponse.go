@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// refusalResponse is a local refusal as a response; nil if err is none.
-func refusalResponse(req *http.Request, err error) *http.Response {
+// errorResponse is a local refusal as a response; nil if err is none.
+func errorResponse(req *http.Request, err error) *http.Response {
 	var (
 		status  int
 		kind    string
