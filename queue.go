@@ -2,7 +2,6 @@ package deepseek
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"sync"
@@ -190,104 +189,4 @@ func (q *waitingRoom) wait(ctx context.Context, c *call, full *noRoom, before ti
 		err = full.refusal("waited too long", before+waited, 0)
 	}
 	return waited, err
-}
-
-var errWaitedTooLong = errors.New("deepseek: waited too long for room")
-
-// await waits for one of the lanes to wake w, until end at most, and returns that
-// lane, whose baton the call then has. On an error w has left all lines.
-func (w *waiter) await(ctx context.Context, full *noRoom, now, end time.Time) (*lane, error) {
-	timer := time.NewTimer(full.nextLook(now, end).Sub(now))
-	defer timer.Stop()
-	for {
-		select {
-		case <-w.ready:
-			by := w.leave(full)
-			if ctx.Err() != nil { // both at once: do not send for nobody
-				by.pass(false)
-				return nil, gaveUp(ctx)
-			}
-			return by, nil
-		case <-ctx.Done():
-			w.giveUp(full)
-			return nil, gaveUp(ctx)
-		case <-w.news:
-			full.inherit(w.inherited())
-			now = time.Now()
-		case <-timer.C:
-			if now = time.Now(); !now.Before(end) {
-				w.giveUp(full)
-				return nil, errWaitedTooLong
-			}
-		}
-		full.lookAgain(now) // what we were told to wait for may have come
-		timer.Reset(full.nextLook(now, end).Sub(now))
-	}
-}
-
-// refusal is the error of a call that cannot wait for room, or no longer.
-func (e *noRoom) refusal(reason string, waited, retryIn time.Duration) error {
-	return &QueueFullError{Reason: reason, For: e.describe(), Waited: waited, RetryIn: retryIn}
-}
-
-// outage is where the end of an outage is told by which a call was refused; nil
-// if it was for another reason, or nobody knows when it may end.
-func outage(err error) *noRoom {
-	var end *noRoom
-	var all *NoEndpointError
-	if errors.As(err, &all) {
-		for _, cause := range all.causes {
-			end = end.or(outage(cause))
-		}
-	} else if one, _ := endOf(err); one != nil && !one.look.IsZero() {
-		end = one
-	}
-	if end != nil {
-		end.outage = err
-	}
-	return end
-}
-
-// surely is how long it is certain that there will be no room; 0 if it is not.
-func (e *noRoom) surely(now time.Time) time.Duration {
-	least := forever
-	for r := e; r != nil; r = r.also {
-		if !r.sure {
-			return 0
-		}
-		least = min(least, max(0, r.look.Sub(now)))
-	}
-	return least
-}
-
-// nextLook is when one of the lanes is worth looking at again; end, if none is
-// before that.
-func (e *noRoom) nextLook(now, end time.Time) time.Time {
-	for r := e; r != nil; r = r.also {
-		if r.look.After(now) && r.look.Before(end) {
-			end = r.look
-		}
-	}
-	return end
-}
-
-// inherit takes in what others knew of the lanes.
-func (e *noRoom) inherit(left []heirloom) {
-	for _, h := range left {
-		for r := e; r != nil; r = r.also {
-			if r.lane == h.lane && (r.look.IsZero() || h.look.Before(r.look)) {
-				r.look = h.look
-			}
-		}
-	}
-}
-
-// lookAgain has the lanes tried again whose time has come.
-func (e *noRoom) lookAgain(now time.Time) {
-	for r := e; r != nil; r = r.also {
-		if !r.look.IsZero() && !r.look.After(now) {
-			r.look = time.Time{}
-			r.lane.room()
-		}
-	}
 }

@@ -131,23 +131,6 @@ func (v verdict) betterThan(other verdict) bool {
 	return v.retryable() && v.wait <= other.wait
 }
 
-// endOf returns where the end of a refusal is told, and whether it is for want
-// of room.
-func endOf(err error) (end *noRoom, full bool) {
-	switch e := err.(type) {
-	case *noRoom:
-		return e, true
-	case *CircuitOpenError:
-		end = &e.end
-	case *NoAccountError:
-		end = &e.end
-	}
-	if end == nil || end.lane == nil { // not one of ours
-		return nil, false
-	}
-	return end, false
-}
-
 // locate finds the endpoint that a URL is addressed to, and what the path has
 // after its base, escaped; "" if it is not below it.
 func (r *route) locate(u *url.URL) (home *endpoint, rest string, err error) {
