@@ -1,7 +1,6 @@
 package deepseek
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
 )
@@ -164,18 +163,4 @@ func (p *Pool) become(fresh *Pool) {
 func (a *account) sameButKeys(b *account) bool {
 	return a.max == b.max && a.weight == b.weight &&
 		a.quota.requestsPerMinute == b.quota.requestsPerMinute && a.quota.tokensPerMinute == b.quota.tokensPerMinute
-}
-
-// keysOf are the keys that other has, with what is known of those that are here
-// too.
-func (r *keyring) keysOf(other *keyring) []*apiKey {
-	known := make(map[string]*apiKey, len(r.keys))
-	for _, k := range r.keys {
-		known[k.plain[0]] = k
-	}
-	keys := slices.Clone(other.keys)
-	for i, k := range keys {
-		keys[i] = cmp.Or(known[k.plain[0]], k)
-	}
-	return keys
 }
