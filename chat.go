@@ -3,8 +3,6 @@ package deepseek
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
-	"slices"
 
 	"github.com/seawall-go/deepseek/internal/jsonscan"
 )
@@ -174,22 +172,6 @@ func decodeStop(value []byte, dst *[]string) bool {
 	return decodeAny(value, dst)
 }
 
-// ofRequest is what was left over when a request was decoded, for its field Extra. A
-// known member is left over only if its value is of the wrong type, which is an error.
-func (e Extra) ofRequest(known []string) (map[string]any, error) {
-	if e == nil {
-		return nil, nil
-	}
-	rest := make(map[string]any, len(e))
-	for name, value := range e {
-		if slices.Contains(known, name) {
-			return nil, &RequestError{Field: name, Value: snippet(value), Reason: "is not what it can be"}
-		}
-		rest[name] = value
-	}
-	return rest, nil
-}
-
 // thinks reports whether the model will think, as far as the request tells. It
 // does by default.
 func (r *ChatRequest) thinks() bool {
@@ -277,40 +259,4 @@ func (r *ChatRequest) body(stream bool) ([]byte, error) {
 	o.more(r.Extra, chatFields)
 	o.end()
 	return w.b, w.err
-}
-
-func (o object) float(name string, f *float64) {
-	if f != nil {
-		o.any(name, *f)
-	}
-}
-
-func (o object) strings(name string, all []string) {
-	if len(all) > 0 {
-		o.any(name, all)
-	}
-}
-
-func (o object) stream(stream bool, options *StreamOptions) {
-	if stream {
-		o.bool("stream", true)
-	}
-	if options != nil && o.member("stream_options") {
-		s := o.object(nil)
-		s.bool("include_usage", options.IncludeUsage)
-		s.end()
-	}
-}
-
-// object starts an object inside this one.
-func (o object) object(extra Extra) object { return o.jsonWriter.object(extra) }
-
-// more writes the caller's extra fields of a request.
-func (o object) more(extra map[string]any, known []string) {
-	for _, name := range slices.Sorted(maps.Keys(extra)) {
-		if slices.Contains(known, name) {
-			o.fail(&RequestError{Field: "Extra", Value: name, Reason: "has a field of its own"})
-		}
-		o.any(name, extra[name])
-	}
 }

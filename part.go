@@ -1,7 +1,5 @@
 package deepseek
 
-import "github.com/seawall-go/deepseek/internal/jsonscan"
-
 // Part is a piece of a message's content. Make it with [TextPart], [ImagePart]
 // or [FilePart]. Images are for deepseek-flash only.
 type Part struct {
@@ -54,16 +52,6 @@ func (p *Part) decode(data []byte) error {
 		}
 		return false
 	})
-}
-
-// decodeMembers reports whether field took every member of an object.
-func decodeMembers(value []byte, field func(key, value []byte) bool) bool {
-	all := true
-	err := jsonscan.Object(value, func(key, value []byte) bool {
-		all = field(key, value) && all
-		return true
-	})
-	return all && err == nil
 }
 
 func (p *Part) encode(w *jsonWriter) {
