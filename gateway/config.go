@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -16,8 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/seawall-go/deepseek"
 	"github.com/seawall-go/deepseek/internal/loopback"
@@ -216,52 +213,6 @@ func parseConfig(path string, data []byte, read ...File) (*Config, error) {
 		return nil, &refusedConfig{err, c.doc.errs, c.doc.files}
 	}
 	return c, nil
-}
-
-// refusedConfig is what is wrong with a configuration, and the files in which that
-// may be.
-type refusedConfig struct {
-	error
-	errs  []error
-	files []File
-}
-
-func (e *refusedConfig) Unwrap() []error { return e.errs }
-
-// File is a file that a configuration was read from, as it was just before.
-type File struct {
-	Path string
-	Info fs.FileInfo // of what a link leads to; nil: it was not there
-}
-
-func lookAt(path string) File {
-	info, err := os.Stat(path)
-	if err != nil {
-		info = nil
-	}
-	return File{path, info}
-}
-
-// Now is the file as it is now.
-func (f File) Now() File { return lookAt(f.Path) }
-
-// Same reports whether two looks at a file have found the same. Files that replaced
-// one another are two, also where their times are those of a build, and their sizes
-// those of any hash.
-func (f File) Same(o File) bool {
-	if f.Path != o.Path || f.Info == nil || o.Info == nil {
-		return f.Path == o.Path && f.Info == nil && o.Info == nil
-	}
-	return f.Info.ModTime().Equal(o.Info.ModTime()) && f.Info.Size() == o.Info.Size() && os.SameFile(f.Info, o.Info)
-}
-
-// FilesOf returns the files of a configuration that [ReadConfig] refused: when one
-// changes, try it again.
-func FilesOf(err error) []File {
-	if e, ok := errors.AsType[*refusedConfig](err); ok {
-		return e.files
-	}
-	return nil
 }
 
 func (c *Config) setDefaults() {
@@ -505,90 +456,6 @@ func (c *Config) NeedsRestart(other *Config) (fields []string) {
 		}
 	}
 	return fields
-}
-
-// relative is a path as the file means it: from where the file is.
-func (d *document) relative(path string) string {
-	if path == "" || filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(d.file), path)
-}
-
-// Secrets are what a configuration has of keys, read from where its file says that
-// they are. Nothing prints them.
-type Secrets []string
-
-// String tells how many there are.
-func (s Secrets) String() string { return "[" + strconv.Itoa(len(s)) + " hidden]" }
-
-// GoString is String, so that %#v tells no more.
-func (s Secrets) GoString() string { return s.String() }
-
-// MarshalText is String, for JSON, YAML and logs.
-func (s Secrets) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-func (s *Secrets) read(d *document, n *yaml.Node, path string) {
-	places := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		places = n.Content
-	}
-	for _, place := range places {
-		for place.Kind == yaml.AliasNode {
-			place = place.Alias
-		}
-		if found, why := d.secret(place); why != "" {
-			d.fail(place, path, "%s", why)
-		} else {
-			*s = append(*s, found...)
-		}
-	}
-}
-
-// secret reads the secrets of one place: those of an environment variable,
-// separated by commas, or the lines of a file.
-func (d *document) secret(n *yaml.Node) (found []string, why string) {
-	text, separator, why := d.secretText(n)
-	if why != "" {
-		return nil, why
-	}
-	for part := range strings.SplitSeq(text, separator) {
-		if part = strings.TrimSpace(part); part != "" {
-			found = append(found, part)
-		}
-	}
-	if len(found) == 0 {
-		return nil, n.Value + " is empty"
-	}
-	return found, ""
-}
-
-// secretText reads what is at one place, and tells what separates secrets there.
-func (d *document) secretText(n *yaml.Node) (text, separator, why string) {
-	if name, ok := strings.CutPrefix(n.Value, "env:"); ok {
-		if text, separator = os.Getenv(name), ","; text == "" {
-			return "", "", "the environment has no " + name
-		}
-	} else if path, ok := strings.CutPrefix(n.Value, "file:"); ok {
-		path = d.relative(path)
-		d.files = append(d.files, lookAt(path))
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return "", "", "cannot read " + path + ": " + reason(err)
-		}
-		text, separator = string(data), "\n"
-	} else { // it may be the secret itself: do not repeat it
-		return "", "", "a secret is not written here: say where it is, with env:NAME or file:PATH"
-	}
-	return text, separator, ""
-}
-
-// reason is what the system says, without the path.
-func reason(err error) string {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err.Error()
-	}
-	return err.Error()
 }
 
 // Level is the least that is logged.

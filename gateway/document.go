@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -353,4 +354,12 @@ func (s *Size) read(d *document, n *yaml.Node, path string) {
 		break
 	}
 	d.fail(n, path, "%q is no size, such as 48MiB", n.Value)
+}
+
+// relative is a path as the file means it: from where the file is.
+func (d *document) relative(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(d.file), path)
 }
