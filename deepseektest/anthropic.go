@@ -104,7 +104,7 @@ func (a *ask) anthropic(c *config, body []byte) *apiError {
 			return errInvalid("Thinking mode does not support this tool_choice")
 		}
 	}
-	if e := a.ranges(c, &chatBody{MaxTokens: in.MaxTokens, Temperature: in.Temperature, TopP: in.TopP}); e != nil {
+	if e := a.ranges(&chatBody{MaxTokens: in.MaxTokens, Temperature: in.Temperature, TopP: in.TopP}); e != nil {
 		return e
 	}
 	return a.fits(int(*in.MaxTokens))

@@ -69,7 +69,7 @@ func (a *ask) fim(c *config, body []byte, beta bool) *apiError {
 	if in.StreamOptions != nil {
 		common.StreamOptions = in.StreamOptions
 	}
-	if e := a.ranges(c, &common); e != nil {
+	if e := a.ranges(&common); e != nil {
 		return e
 	}
 	if in.MaxTokens != nil {

@@ -76,7 +76,7 @@ func (a *ask) responses(c *config, body []byte) *apiError {
 	if len(a.messages) == 0 {
 		return errInvalid("Empty input messages")
 	}
-	if e := a.ranges(c, &chatBody{MaxTokens: in.MaxOutput, Temperature: in.Temperature, TopP: in.TopP}); e != nil {
+	if e := a.ranges(&chatBody{MaxTokens: in.MaxOutput, Temperature: in.Temperature, TopP: in.TopP}); e != nil {
 		return e
 	}
 	return a.fits(int(or(in.MaxOutput, 0)))

@@ -105,7 +105,7 @@ func (a *ask) chat(c *config, body []byte, beta bool) *apiError {
 	if len(a.messages) == 0 && a.prefix == nil {
 		return errInvalid("Empty input messages")
 	}
-	if e := a.ranges(c, &in); e != nil {
+	if e := a.ranges(&in); e != nil {
 		return e
 	}
 	if e := a.readFormat(body, &in); e != nil {
@@ -299,7 +299,7 @@ func (a *ask) readStop(body []byte, raw json.RawMessage) *apiError {
 	return nil
 }
 
-func (a *ask) ranges(c *config, in *chatBody) *apiError {
+func (a *ask) ranges(in *chatBody) *apiError {
 	for _, r := range []struct {
 		name     string
 		value    *float64
