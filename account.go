@@ -175,6 +175,10 @@ func (a *account) pick(now time.Time) (*apiKey, int64) {
 			return r.keys[i], 0
 		}
 		r.ready.clear(i)
+		if r.keys[i].until() < until { // it was accepted meanwhile
+			r.ready.set(i)
+			continue
+		}
 		lower(&r.thaw, until)
 	}
 	return nil, r.thaw.Load()
@@ -229,8 +233,18 @@ func (a *account) keyWorked(c *call, k *apiKey) {
 	if !k.restore() {
 		return
 	}
+	a.keyBack(k)
 	a.tell(SharedFact{Key: k.fingerprint, Cause: cause401}, SharedFact{Key: k.fingerprint, Cause: cause403})
 	c.watch.cooldown(c.Context, CooldownEvent{Account: a.name, Key: k.fingerprint, State: StateActive, Cause: "success"})
+}
+
+// keyBack has a key taken again that was put aside.
+func (a *account) keyBack(k *apiKey) {
+	r := a.ring()
+	if i := slices.Index(r.keys, k); i >= 0 {
+		r.ready.set(i)
+	}
+	a.back()
 }
 
 // ranOut puts the account aside for want of money.

@@ -136,6 +136,49 @@ func TestPool401GoesToTheNextKeyAndPutsItAsideForLong(t *testing.T) {
 	})
 }
 
+// A key that was refused while another call with it was under way, and then is
+// accepted, is taken again at once, for all models.
+func TestPoolKeyThatIsAcceptedAfterAllIsTakenAgain(t *testing.T) {
+	for _, refusal := range []int{401, 403} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := transportOver(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+				switch req.URL.Query().Get("how") {
+				case "slow":
+					time.Sleep(10 * time.Second)
+				case "refused":
+					return status(refusal)(req)
+				}
+				return answers(req)
+			}))
+			call := func(model, how string) (*http.Response, error) {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, testURL+"?how="+how, strings.NewReader(`{"model":"`+model+`","messages":[]}`))
+				require.NoError(t, err)
+				return tr.RoundTrip(req)
+			}
+			_, err := call(ModelPro, "")
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = call(ModelFlash, "slow") })
+			synctest.Wait()
+			resp, err := call(ModelFlash, "refused")
+			require.NoError(t, err)
+			require.Equal(t, refusal, resp.StatusCode)
+			for _, model := range []string{ModelFlash, ModelPro} { // they find the key aside
+				wg.Go(func() { _, _ = call(model, "") })
+			}
+			wg.Wait()
+			for _, model := range []string{ModelFlash, ModelPro} {
+				start := time.Now()
+				_, err := call(model, "")
+				require.NoError(t, err)
+				require.Zero(t, time.Since(start))
+			}
+		})
+	}
+}
+
 func TestPool401WithNoKeyLeftIsTheAnswer(t *testing.T) {
 	base := &keyBase{}
 	for _, k := range []string{"a", "b", "c"} {

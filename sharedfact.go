@@ -60,8 +60,7 @@ func (a *account) learn(f SharedFact, w watchers, now time.Time) {
 }
 
 func (a *account) learnKey(f SharedFact, w watchers, now time.Time) {
-	r := a.ring()
-	for i, k := range r.keys {
+	for _, k := range a.ring().keys {
 		if k.fingerprint != f.Key {
 			continue
 		}
@@ -81,8 +80,7 @@ func (a *account) learnKey(f SharedFact, w watchers, now time.Time) {
 			return
 		}
 		if e.State == StateActive {
-			r.ready.set(i)
-			a.back()
+			a.keyBack(k)
 		}
 		w.cooldown(context.Background(), e)
 		return
