@@ -124,6 +124,18 @@ func (q *quota) giveBack(thought int, now time.Time) {
 	q.correct(-thought, now)
 }
 
+// unsend takes off a call that was not even sent.
+func (q *quota) unsend(thought int, now time.Time) {
+	q.giveBack(thought, now)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.advance(now.Unix())
+	if s := q.second(q.at); s.requests > 0 {
+		s.requests--
+		q.minute.requests--
+	}
+}
+
 // correct books more tokens, or fewer. What was booked in a second that is past
 // stays there.
 func (q *quota) correct(more int, now time.Time) {

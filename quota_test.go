@@ -70,6 +70,27 @@ func TestQuotaGivesBackWhatWasNotLetIn(t *testing.T) {
 	require.Equal(t, 2, q.minute.requests, "it was a request all the same")
 }
 
+// What finds no room in the rate was not sent, and takes nothing from the account's
+// minute, however often it tries.
+func TestQuotaOfWhatWasNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue, err := NewQueue(Queue{})
+		require.NoError(t, err)
+		pool, err := NewPool(nil, Account{Name: "a", Keys: []string{"1"}, RequestsPerMinute: 10})
+		require.NoError(t, err)
+		rate, err := NewRateLimit(1, 1)
+		require.NoError(t, err)
+		rt := Chain(queue, pool.Middleware(), rate)(scripted(answers))
+		start := time.Now()
+		for range 10 {
+			_, err := send(t.Context(), rt)
+			require.NoError(t, err)
+		}
+		require.Equal(t, 9*time.Second, time.Since(start))
+		require.Equal(t, 10, (*pool.accounts.Load())[0].quota.minute.requests)
+	})
+}
+
 func TestQuotaAgainstACountByHand(t *testing.T) {
 	q := quota{requestsPerMinute: 7}
 	var sent []int64

@@ -451,6 +451,8 @@ func (p *permit) learn(c *call, v verdict) {
 	}
 	switch q := &p.slot.account.quota; {
 	case !q.capped():
+	case v.outcome == refused:
+		q.unsend(p.tokens, time.Now())
 	case prompt+answer > 0:
 		q.settle(p.tokens, prompt, answer, time.Now())
 	case v.outcome != answered && v.outcome != cancelled && v.outcome != fault: // it was not let in
