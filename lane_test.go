@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"testing"
@@ -307,6 +308,79 @@ func TestLimitPermitComesBackAfterPanic(t *testing.T) {
 	rt := layer(l.do)(roundTripper(func(*http.Request) (*http.Response, error) { panic("base") }))
 	require.Panics(t, func() { _ = do(t.Context(), rt, "x") })
 	require.Zero(t, l.inFlight.Load())
+}
+
+// A call whose turn comes to nothing keeps nobody else waiting: here because a layer
+// panics, below because the body cannot be had again.
+func TestQueueTurnThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &heldBase{}
+		queue, err := NewQueue(Queue{})
+		require.NoError(t, err)
+		limit, err := NewLimit(1)
+		require.NoError(t, err)
+		tries := 0
+		own := func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(req *http.Request) (*http.Response, error) {
+				if req.URL.Path == "/second" {
+					if tries++; tries == 2 {
+						panic("layer")
+					}
+				}
+				return next.RoundTrip(req)
+			})
+		}
+		rt := Chain(queue, own, limit)(base)
+		go func() { _ = do(t.Context(), rt, "first") }()
+		synctest.Wait()
+		go func() {
+			defer func() { require.Equal(t, "layer", recover()) }()
+			_ = do(t.Context(), rt, "second")
+		}()
+		synctest.Wait()
+		go func() { _ = do(t.Context(), rt, "third") }()
+		synctest.Wait()
+		base.release(nil)
+		synctest.Wait()
+		require.Equal(t, []string{"/first", "/third"}, base.seen())
+		base.release(nil)
+		synctest.Wait()
+	})
+}
+
+func TestQueueTurnWithoutABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue, err := NewQueue(Queue{})
+		require.NoError(t, err)
+		pool, err := NewPool(nil, Account{Name: "a", Keys: []string{"1"}, MaxConcurrency: 1}, Account{Name: "b", Keys: []string{"2"}, MaxConcurrency: 1})
+		require.NoError(t, err)
+		slow := func(req *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return answers(req)
+		}
+		rt := Chain(queue, pool.Middleware(), NewGuard(Timeouts{}, false))(scripted(slow, status(401), slow))
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = send(t.Context(), rt) })
+		synctest.Wait()
+		wg.Go(func() { // the other account refuses it, and it waits for the first
+			req := chatRequest(t.Context(), false)
+			req.Body = struct{ io.ReadCloser }{req.Body} // which cannot be looked at
+			get, copies := req.GetBody, 0
+			req.GetBody = func() (io.ReadCloser, error) {
+				if copies++; copies > 1 {
+					return nil, errors.New("gone")
+				}
+				return get()
+			}
+			_, err := rt.RoundTrip(req)
+			require.ErrorContains(t, err, "gone")
+		})
+		wg.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = send(ctx, rt)
+		require.NoError(t, err)
+	})
 }
 
 func TestRateLimitPacesAndWaits(t *testing.T) {

@@ -115,6 +115,12 @@ func (q *waitingRoom) do(next http.RoundTripper, c *call, req *http.Request) (*h
 	if c.isHedge() {
 		return c.pass(next, req)
 	}
+	defer func() { // a turn that came to nothing: after a panic, or without a body to send
+		if unused := c.baton; unused != nil {
+			c.baton = nil
+			unused.pass(false)
+		}
+	}()
 	if c.ticket == 0 { // its place if it must wait, now or after a 429
 		c.ticket = q.tickets.Add(1)
 	}
