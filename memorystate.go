@@ -44,7 +44,7 @@ type memoryRow struct {
 
 type memoryFact struct {
 	number int64
-	until  time.Time
+	until  time.Time // zero: somebody has said that it is over
 }
 
 // NewMemoryState returns a state that nobody has told anything yet.
@@ -131,7 +131,10 @@ func (m *MemoryState) slot(r *SharedReport, report *SharedSlot, now time.Time) S
 
 // note takes in a fact.
 func (m *MemoryState) note(f SharedFact, now time.Time) {
-	until := now.Add(f.For)
+	var until time.Time
+	if f.For > 0 {
+		until = now.Add(f.For)
+	}
 	if old, known := m.facts[f.name()]; known && f.For > 0 && !until.After(old.until) {
 		return
 	}
@@ -151,7 +154,7 @@ func (m *MemoryState) tell(r *SharedReport, v *SharedView, now time.Time) {
 	}
 	var facts []numbered
 	for n, f := range m.facts {
-		if f.number > after {
+		if f.number > after && (f.until.IsZero() || now.Before(f.until)) {
 			fact := SharedFact{Account: n.account, Key: n.key, Model: n.model, Cause: n.cause, For: max(0, f.until.Sub(now))}
 			facts = append(facts, numbered{fact, f.number})
 		}

@@ -415,6 +415,10 @@ func (r *Replica) takeNews(report *SharedReport, now time.Time) map[factName]tim
 	}
 	told := make(map[factName]time.Time)
 	for n, until := range r.news {
+		if !until.IsZero() && !until.After(now) { // it has ended by itself: to say so would end what others know
+			delete(r.news, n)
+			continue
+		}
 		if len(told) == maxFacts {
 			r.wake(true)
 			break

@@ -624,3 +624,41 @@ func TestReplicasShareWhatIsPutAside(t *testing.T) {
 		require.Zero(t, f.failed.Load())
 	})
 }
+
+// What has ended by itself ends nothing: neither what others know that ends later, when
+// one that was cut off comes back with it, nor a lack of money when a replica reloads.
+func TestWhatHasEndedByItselfEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 60, deepseektest.WithPace(deepseektest.Pace{}))
+		state := deepseek.NewMemoryState()
+		a, b := f.add(state, deepseek.Sharing{}), f.add(state, deepseek.Sharing{})
+		for _, m := range f.members {
+			require.Equal(t, http.StatusOK, m.call())
+		}
+		a.cable.cut.Store(true)
+		f.srv.Enqueue(deepseektest.RateLimitedPlain().And(deepseektest.WithRetryAfter("2")))
+		require.Equal(t, http.StatusOK, a.call(), "two seconds later")
+		f.srv.Enqueue(deepseektest.RateLimitedPlain().And(deepseektest.WithRetryAfter("50")))
+		b.callers.Go(func() { b.call() })
+		time.Sleep(2 * time.Second)
+		a.cable.cut.Store(false)
+		time.Sleep(2 * time.Second)
+		for _, m := range f.members {
+			require.Equal(t, deepseek.StateCooling, m.slot().State)
+			require.InDelta(t, 46*time.Second, m.slot().For, float64(time.Second))
+		}
+		b.callers.Wait()
+
+		f.srv.SetBalance("main", -1)
+		require.Equal(t, http.StatusPaymentRequired, a.call())
+		time.Sleep(5*time.Minute + 2*time.Second)
+		base := f.srv.Transport()
+		defer base.CloseIdleConnections()
+		next, err := b.transport.Successor(deepseek.WithAccounts(deepseek.Account{Name: "main", Keys: []string{"sk-main", "sk-main-2"}}),
+			deepseek.WithBaseURL(f.srv.URL), deepseek.WithTransport(base), deepseek.WithSharedState(b.Replica))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, deepseek.StateOnTrial, a.transport.Stats().Accounts[0].State)
+		require.Equal(t, deepseek.StateOnTrial, next.Stats().Accounts[0].State)
+	})
+}

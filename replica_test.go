@@ -214,3 +214,19 @@ func TestMemoryStateGivesNothingTwice(t *testing.T) {
 		}
 	})
 }
+
+// That something is over is told to those who come later only if somebody has said so:
+// what has ended by itself, all know by themselves.
+func TestMemoryStateTellsWhatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMemoryState()
+		_, err := m.Exchange(t.Context(), &SharedReport{Replica: "a", Seq: 1, Lease: time.Minute, News: []SharedFact{
+			{Account: "short", Cause: cause429, For: time.Second}, {Account: "long", Cause: cause402, For: time.Minute}, {Account: "over", Cause: cause401},
+		}})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		v, err := m.Exchange(t.Context(), &SharedReport{Replica: "b", Seq: 1, Lease: time.Minute})
+		require.NoError(t, err)
+		require.Equal(t, []SharedFact{{Account: "long", Cause: cause402, For: 59 * time.Second}, {Account: "over", Cause: cause401}}, v.Facts)
+	})
+}

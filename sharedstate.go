@@ -73,8 +73,8 @@ type SharedFact struct {
 	Key     string // fingerprint; empty: the whole account
 	Model   string // empty: all models
 	Cause   string // 401, 402, 403 or 429
-	// For is how much longer; 0: it is over. Of two facts the one ending later counts;
-	// "over" always does.
+	// For is how much longer; 0: it is over before its time. Of two facts the one
+	// ending later counts; "over" always does.
 	For time.Duration
 }
 
@@ -83,7 +83,7 @@ type SharedView struct {
 	Epoch    string           // names the state; a new one begins when it was lost
 	Replicas int              // that are there, at least 1
 	Slots    []SharedSlotView // in the order of the report's
-	Facts    []SharedFact     // that are new to it, the first of them first
+	Facts    []SharedFact     // that are new to it, and have not ended by themselves; the first of them first
 	At       int64            // the number of the last of them
 }
 

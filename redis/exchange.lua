@@ -94,10 +94,10 @@ if report.slots then
 	for i, r in ipairs(report.slots) do view.slots[i] = slot(KEYS[4 + i], r) end
 end
 
--- What is put aside, and what no longer is.
+-- What is put aside, and what no longer is: 0, where somebody has said so.
 if report.news then
 	for _, fact in ipairs(report.news) do
-		local till = now + fact.ms
+		local till = fact.ms == 0 and 0 or now + fact.ms
 		local old = redis.call('HGET', KEYS[3], fact.name)
 		if fact.ms == 0 or not old or till > number(old) then
 			redis.call('HSET', KEYS[3], fact.name, till)
@@ -111,12 +111,15 @@ if report.epoch ~= epoch or after > number(redis.call('HGET', KEYS[2], 'last')) 
 local order = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[4]))
 view.at = after
 if #order > 0 then
-	view.facts = {}
+	local facts = {}
 	for i = 1, #order, 2 do
 		local till = number(redis.call('HGET', KEYS[3], order[i]))
-		view.facts[#view.facts + 1] = { name = order[i], ms = math.max(0, till - now) }
+		if till == 0 or till > now then
+			facts[#facts + 1] = { name = order[i], ms = math.max(0, till - now) }
+		end
 		view.at = tonumber(order[i + 1])
 	end
+	if #facts > 0 then view.facts = facts end
 end
 for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], keep) end
 return cjson.encode(view)

@@ -201,3 +201,33 @@ func TestStateIsUsedByItsPrefixAlone(t *testing.T) {
 		require.Positive(t, ttl, "%s would stay for ever", key)
 	}
 }
+
+// As package deepseek has it of MemoryState.
+func TestStateTellsWhatIsOver(t *testing.T) {
+	s := newServer(t)
+	state := s.connect().State()
+	_, err := state.Exchange(t.Context(), &deepseek.SharedReport{Replica: "a", Seq: 1, Lease: time.Minute, News: []deepseek.SharedFact{
+		{Account: "short", Cause: "429", For: 50 * time.Millisecond}, {Account: "long", Cause: "402", For: time.Minute}, {Account: "over", Cause: "401"},
+	}})
+	require.NoError(t, err)
+	time.Sleep(60 * time.Millisecond)
+	r := &deepseek.SharedReport{Replica: "b", Seq: 1, Lease: time.Minute}
+	v, err := state.Exchange(t.Context(), r)
+	require.NoError(t, err)
+	require.Len(t, v.Facts, 2)
+	require.Equal(t, "long", v.Facts[0].Account)
+	require.Positive(t, v.Facts[0].For)
+	require.Equal(t, deepseek.SharedFact{Account: "over", Cause: "401"}, v.Facts[1])
+
+	// Nothing but what has ended is to be told.
+	r.Seq, r.Epoch, r.After = 2, v.Epoch, v.At
+	r.News = []deepseek.SharedFact{{Account: "short", Cause: "429", For: time.Millisecond}}
+	v, err = state.Exchange(t.Context(), r)
+	require.NoError(t, err)
+	time.Sleep(5 * time.Millisecond)
+	r.Seq, r.News = 3, nil
+	v, err = state.Exchange(t.Context(), r)
+	require.NoError(t, err)
+	require.Empty(t, v.Facts)
+	require.EqualValues(t, 4, v.At)
+}
