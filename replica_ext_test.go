@@ -662,3 +662,22 @@ func TestWhatHasEndedByItselfEndsNothing(t *testing.T) {
 		require.Equal(t, deepseek.StateOnTrial, next.Stats().Accounts[0].State)
 	})
 }
+
+// What a replica has told comes back to it on the way by which it hears of others: it
+// is not told of twice, and lasts no longer.
+func TestAReplicaIsNoOtherReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 60, deepseektest.WithPace(deepseektest.Pace{}))
+		m := f.add(deepseek.NewMemoryState(), deepseek.Sharing{})
+		m.cable.spoils(func(*deepseek.SharedView) { time.Sleep(50 * time.Millisecond) })
+		f.srv.Enqueue(deepseektest.RateLimitedPlain().And(deepseektest.WithRetryAfter("20")))
+		m.callers.Go(func() { m.call() })
+		time.Sleep(10 * time.Second)
+		require.Equal(t, 10*time.Second, m.slot().For)
+		m.mu.Lock()
+		require.Len(t, m.cools, 1)
+		require.Equal(t, "429", m.cools[0].Cause)
+		m.mu.Unlock()
+		m.callers.Wait()
+	})
+}

@@ -31,13 +31,14 @@ func (r *Replica) learn(facts []SharedFact, w watchers) {
 	for _, f := range facts {
 		f.For = max(0, min(f.For, lasts(f.Cause)))
 		if a := byID[f.Account]; a != nil {
-			a.learn(f, w, now)
+			a.learn(f, w, now, r.policy.Interval)
 		}
 	}
 }
 
-// learn takes in what another replica has found out about the account.
-func (a *account) learn(f SharedFact, w watchers, now time.Time) {
+// learn takes in what another replica has found out about the account. wayBack is how
+// much later what was told from here may come back.
+func (a *account) learn(f SharedFact, w watchers, now time.Time, wayBack time.Duration) {
 	switch {
 	case f.Cause == cause402 && f.For > 0:
 		a.broke(context.Background(), w, f.Cause+fromAfar, f.For, now) // its balance may be looked at at once
@@ -54,7 +55,7 @@ func (a *account) learn(f SharedFact, w watchers, now time.Time) {
 		}
 		a.mu.Unlock()
 		if s != nil {
-			s.learn(f, w, now)
+			s.learn(f, w, now, wayBack)
 		}
 	}
 }
@@ -88,15 +89,18 @@ func (a *account) learnKey(f SharedFact, w watchers, now time.Time) {
 }
 
 // learn takes in that the slot is to cool down, or no longer.
-func (s *slot) learn(f SharedFact, w watchers, now time.Time) {
+func (s *slot) learn(f SharedFact, w watchers, now time.Time, wayBack time.Duration) {
 	if f.For == 0 {
 		s.warm()
 		return
 	}
 	until := now.Add(f.For).UnixNano()
 	s.mu.Lock()
-	longer := until > s.coolUntil
-	s.coolUntil = max(s.coolUntil, until)
+	// What was told from here comes back, later by the way there and back.
+	longer := until > s.coolUntil+int64(wayBack)
+	if longer {
+		s.coolUntil = until
+	}
 	s.mu.Unlock()
 	if longer {
 		w.cooldown(context.Background(), CooldownEvent{Account: s.account.name, Model: f.Model, State: StateCooling, Cause: f.Cause + fromAfar, For: f.For})
