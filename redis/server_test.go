@@ -69,8 +69,14 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
-// stall has the server answer nobody; resume has it go on.
-func (s *server) stall()  { require.NoError(s, s.cmd.Process.Signal(syscall.SIGSTOP)) }
+// stall has the server answer nobody; resume has it go on. A signal may take its time.
+func (s *server) stall() {
+	s.Helper()
+	require.NoError(s, s.cmd.Process.Signal(syscall.SIGSTOP))
+	_, err := syscall.Wait4(s.cmd.Process.Pid, nil, syscall.WUNTRACED, nil)
+	require.NoError(s, err)
+}
+
 func (s *server) resume() { require.NoError(s, s.cmd.Process.Signal(syscall.SIGCONT)) }
 
 func (s *server) eventually(what string, so func() bool) {
