@@ -262,6 +262,7 @@ func (a *account) broke(ctx context.Context, w watchers, cause string, d time.Du
 	longer := later(&a.brokeUntil, now.Add(d).UnixNano())
 	if longer && was != StateOutOfBalance {
 		w.cooldown(ctx, CooldownEvent{Account: a.name, State: StateOutOfBalance, Cause: cause, For: d})
+		a.back() // who waits for it, or for what its trial comes to, is to know
 	}
 	if !a.pool.noBalance {
 		lower(&a.pool.checkAt, a.checkAt.Load())

@@ -365,6 +365,33 @@ func TestPoolBrokeAccountIsProbedByOneCall(t *testing.T) {
 	})
 }
 
+// Calls for other models that wait for the one call are told of the 402 that it
+// brings.
+func TestPoolTrialThatFailsIsKnownToAllModels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := transportOver(t, roundTripper(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path == "/user/balance" {
+				return status(404)(req)
+			}
+			time.Sleep(2 * time.Second)
+			return status(402)(req)
+		}))
+		call := func(model string) (*http.Response, error) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, strings.NewReader(`{"model":"`+model+`","messages":[]}`))
+			require.NoError(t, err)
+			return tr.RoundTrip(req)
+		}
+		_, _ = call(ModelFlash)
+		time.Sleep(accountOffFor)
+		go func() { _, _ = call(ModelFlash) }()
+		synctest.Wait()
+		start := time.Now()
+		_, err := call(ModelPro)
+		require.ErrorIs(t, err, ErrInsufficientBalance)
+		require.Equal(t, 2*time.Second, time.Since(start))
+	})
+}
+
 func TestPool403GoesToTheNextKeyOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &keyBase{}

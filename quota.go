@@ -126,6 +126,9 @@ func (q *quota) giveBack(thought int, now time.Time) {
 
 // unsend takes off a call that was not even sent.
 func (q *quota) unsend(thought int, now time.Time) {
+	if !q.capped() {
+		return
+	}
 	q.giveBack(thought, now)
 	q.mu.Lock()
 	defer q.mu.Unlock()

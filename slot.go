@@ -171,17 +171,15 @@ func (s *slot) take(c *call, requestBytes int64, now time.Time) *permit {
 		s.turnAway(until)
 		return nil
 	}
-	trial := !s.free() && a.trial.Load() != trialNone
-	if trial && !a.trial.CompareAndSwap(trialDue, trialUnderWay) {
-		s.turnAway(farFuture) // the one that is under way will tell
-		return nil
-	}
 	tokens, until := a.quota.take(requestBytes, now)
 	if until != 0 {
-		if trial {
-			a.trial.Store(trialDue)
-		}
 		s.turnAway(until)
+		return nil
+	}
+	trial := !s.free() && a.trial.Load() != trialNone
+	if trial && !a.trial.CompareAndSwap(trialDue, trialUnderWay) {
+		a.quota.unsend(tokens, now)
+		s.turnAway(farFuture) // the one that is under way will tell
 		return nil
 	}
 	p := &c.permit
