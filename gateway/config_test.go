@@ -26,6 +26,7 @@ func configure(t *testing.T, text string) (*Config, error) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("ONE_KEY", testKey)
+	t.Setenv("TWO_LINES", "a\nb")
 	t.Setenv("MORE_KEYS", testKey+"-a, "+testKey+"-b,")
 	path := filepath.Join(t.TempDir(), "seawall.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
@@ -318,6 +319,8 @@ func TestBadConfigs(t *testing.T) {
 		{"more than all traces", account + "telemetry: {traces: {ratio: 1.5}}\n", 2, "telemetry.traces.ratio: 1.5 is not"},
 		{"a secret header in the file", account + "telemetry: {traces: {headers: {authorization: " + testKey + "}}}\n", 2, "a secret is not written here"},
 		{"two values of a header", account + "telemetry: {traces: {headers: {authorization: env:MORE_KEYS}}}\n", 2, "headers.authorization: must be one value"},
+		{"no value of a header", account + "telemetry:\n  traces:\n    headers:\n      authorization: []\n", 5, "headers.authorization: must be one value"},
+		{"two lines in a header", account + "telemetry: {traces: {headers: {authorization: env:TWO_LINES}}}\n", 2, "headers.authorization: has a control character"},
 		{"no header", account + "telemetry: {traces: {headers: {'a b': env:ONE_KEY}}}\n", 2, "is no name of a header"},
 		{"metrics at no clean path", account + "telemetry: {metrics: {listen: ':9464', path: /a//b}}\n", 2, "telemetry.metrics.path: \"/a//b\" is no path"},
 		{"no traces at all", account + "telemetry: {traces: {endpoint: 'http://127.0.0.1:4318', ratio: 0}}\n", 2, "telemetry.traces.ratio: 0 is not more than 0"},

@@ -69,8 +69,10 @@ func (t *Telemetry) check(listen string, fail func(field, reason string)) {
 		switch values := t.Traces.Headers[name]; {
 		case !isToken(name):
 			fail(at, "is no name of a header")
-		case len(values) > 1: // none was told of already
+		case len(values) != 1:
 			fail(at, "must be one value")
+		case strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+			fail(at, "has a control character, which no header may have")
 		}
 	}
 }
