@@ -258,6 +258,7 @@ func (c *Config) check() {
 	}
 	c.checkZeros(map[string]any{
 		"queue": c.Queue, "retry": c.Retry.Retry, "breaker": c.Breaker.Breaker, "hedging": c.Hedging.Hedging, "timeouts": c.Timeouts, "keep_alive": c.KeepAlive,
+		"resume": c.Resume.Resume, "cache": c.Cache,
 	})
 	c.checkEndpoints()
 	c.checkBudgets()

@@ -83,6 +83,9 @@ func (c *Config) checkEndpoints() {
 		if len(e.Accounts) == 0 {
 			fail(at+"accounts", `must hold an account, such as "accounts: [{keys: env:DEEPSEEK_API_KEY}]"`)
 		}
+		if c.doc.given[at+"weight"] && e.Weight == 0 {
+			fail(at+"weight", "must be at least 1; an endpoint that is not to be used is left out")
+		}
 		switch e.Dialect {
 		case "", deepseek.DialectDeepSeek, deepseek.DialectOpenAI:
 		default:
