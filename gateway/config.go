@@ -261,6 +261,7 @@ func (c *Config) check() {
 		"resume": c.Resume.Resume, "cache": c.Cache,
 	})
 	c.checkEndpoints()
+	c.checkPrices()
 	c.checkBudgets()
 	c.Redis.check(fail)
 	c.Server.check(fail)
@@ -284,6 +285,13 @@ func (c *Config) checkListen() {
 	}
 	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 		c.doc.failAt("tls", "needs both cert and key")
+	}
+}
+
+// checkPrices finds currencies without prices, such as one that is misspelt.
+func (c *Config) checkPrices() {
+	if p := c.Prices; len(p.Models) == 0 && !slices.Contains([]string{"", "USD", "CNY"}, p.Currency) {
+		c.doc.failAt("prices.currency", fmt.Sprintf("%q is neither USD nor CNY, in which DeepSeek's prices are known, and there are no models with others", p.Currency))
 	}
 }
 
@@ -351,6 +359,7 @@ var (
 	ofAccount  = regexp.MustCompile(`^Account ("(?:[^"\\]|\\.)*")\.(.*)$`)
 	ofEndpoint = regexp.MustCompile(`^Endpoint ("(?:[^"\\]|\\.)*")\.(.*)$`)
 	ofClient   = regexp.MustCompile(`^Clients\[(\d+)\]\.(.*)$`)
+	ofPrices   = regexp.MustCompile(`^Prices\.(Models|Aliases)\[("(?:[^"\\]|\\.)*")\](.*)$`)
 )
 
 // path is where the file has what package deepseek calls field.
@@ -368,6 +377,11 @@ func (c *Config) path(field string) string {
 		field = m[2]
 		name, _ := strconv.Unquote(m[1])
 		prefix = c.endpointPath(name)
+	}
+	if m := ofPrices.FindStringSubmatch(field); m != nil {
+		field = m[3]
+		name, _ := strconv.Unquote(m[2])
+		prefix = "prices." + fieldName(m[1]) + "." + name
 	}
 	field, _, _ = strings.Cut(field, "[") // one key's is that of the list
 	names := strings.Split(field, ".")

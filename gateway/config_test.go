@@ -297,6 +297,10 @@ func TestBadConfigs(t *testing.T) {
 		{"unreadable state", account + "state: empty\n", 2, "state: "},
 		{"price of less than nothing", account + "prices: {models: {m: {off_peak: {output: -1}}}}\n", 2, "prices"},
 
+		{"price of less than nothing, in its place", account + "prices:\n  models:\n    a.b:\n      off_peak: {output: 1}\n    a[1]:\n      peak:\n        cache_hit: -1\n", 8, "prices.models.a[1].peak.cache_hit: -1 must be"},
+		{"other name of no model", account + "prices:\n  aliases:\n    good: deepseek-flash\n    'b \"x': bad\n", 5, "prices.aliases.b \"x: bad is not among"},
+		{"misspelt currency", account + "prices:\n  aliases: {a: b}\n  currency: usd\n", 4, `prices.currency: "usd" is neither USD nor CNY`},
+
 		{"status page for the world", account + "status: {listen: ':8081'}\n", 2, "status.listen: without keys the status page listens on loopback only"},
 		{"status page on nothing", account + "status: {listen: here}\n", 2, "is no address"},
 		{"status page on nothing, with keys", account + "status: {keys: " + HashKey("a") + "}\n", 2, "needs an address"},
