@@ -48,7 +48,8 @@ func (u *RedisURL) read(d *document, n *yaml.Node, path string) {
 			return
 		}
 	default:
-		if u, err := url.Parse(text); err != nil || u.User != nil {
+		// What is no URL may be one with a password: do not repeat it.
+		if u, err := url.Parse(text); err == nil && u.User != nil || strings.Contains(text, "@") {
 			d.fail(n, path, "a URL with a password is not written here: say where it is, with env:NAME or file:PATH")
 			return
 		}

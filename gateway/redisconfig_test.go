@@ -26,6 +26,8 @@ func TestRedisConfig(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"redis: {url: redis://:" + password + "@127.0.0.1}\n": "with a password is not written here",
+		"redis: {url: redis://127.0.0.1:port}\n":              "is not of the form",
+		"redis: {url: 'redis://a:b:" + password + "@:c'}\n":   "with a password is not written here",
 		"redis: {url: 127.0.0.1}\n":                           "a secret is not written here",
 		"redis: {url: env:NO_SUCH}\n":                         "the environment has no NO_SUCH",
 		"redis: {url: file:nowhere}\n":                        "cannot read",
