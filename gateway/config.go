@@ -325,19 +325,24 @@ func (c *Config) checkBudgets() {
 
 // checkOptions has the transport look at its options, by making one.
 func (c *Config) checkOptions() {
-	var bad *deepseek.ConfigError
-	switch _, err := New(c.Settings(), c.Options()...); {
-	case errors.As(err, &bad) && bad.Field == "APIKeys": // which the file calls otherwise
-		c.doc.failAt("accounts", "there are none, and the environment has no DEEPSEEK_API_KEY")
-	case bad != nil:
-		reason := bad.Reason
-		if bad.Value != "" {
-			reason = bad.Value + " " + reason
-		}
-		c.doc.failAt(c.path(bad.Field), reason)
-	case err != nil:
-		c.doc.failAt("", err.Error())
+	if _, err := New(c.Settings(), c.Options()...); err != nil {
+		c.doc.errs = append(c.doc.errs, c.Locate(err))
 	}
+}
+
+// Locate says where the file has the field that an error of package deepseek is about,
+// or of another package that has such ones: it returns a [*FileError].
+func (c *Config) Locate(err error) error {
+	var bad *deepseek.ConfigError
+	switch {
+	case !errors.As(err, &bad):
+		return c.doc.errorAt("", err.Error())
+	case bad.Field == "APIKeys": // which the file calls otherwise
+		return c.doc.errorAt("accounts", "there are none, and the environment has no DEEPSEEK_API_KEY")
+	case bad.Value != "":
+		return c.doc.errorAt(c.path(bad.Field), bad.Value+" "+bad.Reason)
+	}
+	return c.doc.errorAt(c.path(bad.Field), bad.Reason)
 }
 
 // checkZeros refuses numbers that are written as 0, for which there would be the

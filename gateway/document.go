@@ -88,14 +88,18 @@ func (d *document) fail(n *yaml.Node, path, format string, args ...any) {
 	d.errs = append(d.errs, &FileError{File: d.file, Line: n.Line, Field: path, Reason: fmt.Sprintf(format, args...)})
 }
 
-// failAt tells what is wrong with the field at path, or with what it is in.
-func (d *document) failAt(path, reason string) {
+// failAt tells what is wrong with the field at path.
+func (d *document) failAt(path, reason string) { d.errs = append(d.errs, d.errorAt(path, reason)) }
+
+// errorAt is what is wrong with the field at path. Its line is that of the field, or of
+// what it is in.
+func (d *document) errorAt(path, reason string) error {
 	line := 0
 	for at := path; line == 0 && at != ""; {
 		line = d.lines[at]
 		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
 	}
-	d.errs = append(d.errs, &FileError{File: d.file, Line: line, Field: path, Reason: reason})
+	return &FileError{File: d.file, Line: line, Field: path, Reason: reason}
 }
 
 // err is all that is wrong, in the order of the lines.

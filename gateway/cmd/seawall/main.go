@@ -111,14 +111,12 @@ func checkFile(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := readCertificate(c); err != nil {
-		return fmt.Errorf("%s: tls: %w", path, err)
-	}
-	shared, err := share(c.Redis, slog.New(slog.DiscardHandler)) // which asks nobody yet
-	if err != nil {
-		return fmt.Errorf("%s: redis: %w", path, err)
-	}
+	_, badCertificate := readCertificate(c)
+	shared, badRedis := share(c, slog.New(slog.DiscardHandler)) // which asks nobody yet
 	shared.close()
+	if err := errors.Join(badCertificate, badRedis); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "%s: nothing is wrong\n", path)
 	return nil
 }

@@ -96,7 +96,7 @@ func (s *server) reload(path, why string) (read []gateway.File) {
 	}
 	settings, opts := s.settings(c)
 	if err := s.gateway.Reload(settings, opts...); err != nil {
-		refuse(err)
+		refuse(c.Locate(err))
 		return read
 	}
 	later := s.started.NeedsRestart(c)

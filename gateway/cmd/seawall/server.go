@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -67,7 +69,7 @@ func newServer(c *gateway.Config, errs io.Writer, x special) (*server, error) {
 			_ = s.exports.end()
 		}
 	}()
-	if s.shared, err = share(c.Redis, s.log); err != nil {
+	if s.shared, err = share(c, s.log); err != nil {
 		return nil, err
 	}
 	s.status = newStatusPage(c, x.note, s.log)
@@ -138,10 +140,17 @@ func readCertificate(c *gateway.Config) (*tls.Certificate, error) {
 		return nil, nil
 	}
 	cert, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return &cert, nil
 	}
-	return &cert, nil
+	field := "TLS"
+	switch e, ok := errors.AsType[*fs.PathError](err); {
+	case ok && e.Path == c.TLS.Cert:
+		field = "TLS.Cert"
+	case ok:
+		field = "TLS.Key"
+	}
+	return nil, c.Locate(&deepseek.ConfigError{Field: field, Reason: strings.TrimPrefix(err.Error(), "tls: ")})
 }
 
 // tlsConfig serves the certificate as it is by then.

@@ -16,16 +16,17 @@ type shared struct {
 
 // share begins to share, as the configuration says. Whether the server is there
 // is seen later, and told in the log.
-func share(c gateway.Redis, log *slog.Logger) (*shared, error) {
-	if c.URL == "" {
+func share(c *gateway.Config, log *slog.Logger) (*shared, error) {
+	k := c.Redis
+	if k.URL == "" {
 		return nil, nil
 	}
 	redis.SetLogger(log)
-	n, err := redis.New(redis.Config{URL: string(c.URL), Prefix: c.Prefix, Lease: c.Lease})
+	n, err := redis.New(redis.Config{URL: string(k.URL), Prefix: k.Prefix, Lease: k.Lease})
 	if err != nil {
-		return nil, err
+		return nil, c.Locate(err)
 	}
-	r, err := deepseek.NewReplica(deepseek.Sharing{State: n.State(), Lease: c.Lease, Replicas: c.Replicas})
+	r, err := deepseek.NewReplica(deepseek.Sharing{State: n.State(), Lease: k.Lease, Replicas: k.Replicas})
 	if err != nil {
 		_ = n.Close()
 		return nil, err
