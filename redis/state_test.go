@@ -222,7 +222,7 @@ func TestStateTellsWhatIsOver(t *testing.T) {
 	// Nothing but what has ended is to be told.
 	r.Seq, r.Epoch, r.After = 2, v.Epoch, v.At
 	r.News = []deepseek.SharedFact{{Account: "short", Cause: "429", For: time.Millisecond}}
-	v, err = state.Exchange(t.Context(), r)
+	_, err = state.Exchange(t.Context(), r)
 	require.NoError(t, err)
 	time.Sleep(5 * time.Millisecond)
 	r.Seq, r.News = 3, nil
