@@ -21,7 +21,7 @@ import (
 // A call that could go to several places stands in the lines of all of them,
 // in each by its time of arrival, and goes to whichever wakes it first.
 type lane struct {
-	seq  atomic.Uint64 // counts the times that there may have been room
+	seq  atomic.Uint64 // counts the times after which there may be room; read before busy
 	busy atomic.Bool   // somebody waits or tries
 
 	// unsteady says that how quickly the line has moved tells nothing of how it
@@ -83,7 +83,17 @@ func (l *lane) wakeFirst() {
 		l.line = slices.Delete(l.line, 0, 1)
 		l.trying = first.wake(l)
 	}
-	l.busy.Store(l.trying)
+	l.setBusy(l.trying)
+}
+
+// setBusy tells whether somebody waits or tries. Who was refused because somebody did,
+// and joins when nobody does any more, has nobody to wait for: the older seq that he
+// knows has him try. l.mu is held.
+func (l *lane) setBusy(busy bool) {
+	l.busy.Store(busy)
+	if !busy {
+		l.seq.Add(1)
+	}
 }
 
 // pass takes the baton back. in says that its holder was let in; then, and
@@ -167,7 +177,7 @@ func (l *lane) leave(w *waiter, look time.Time) {
 			break
 		}
 	}
-	l.busy.Store(l.trying || len(l.line) > 0)
+	l.setBusy(l.trying || len(l.line) > 0)
 	if len(l.line) > 0 && !look.IsZero() {
 		l.line[0].inherit(heirloom{l, look})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -346,6 +347,57 @@ func TestQueueTurnThatPanics(t *testing.T) {
 		base.release(nil)
 		synctest.Wait()
 	})
+}
+
+// Who is refused because another one tries, and joins when that is over, tries too:
+// the other one may have left the room to him, or there may be more of it.
+func TestLaneThatWasTriedInMeanwhile(t *testing.T) {
+	for _, in := range []bool{false, true} {
+		l := new(lane)
+		first := newWaiter(1)
+		l.join(first, l.seq.Load(), false)
+		l.room()
+		<-first.ready
+		seq := l.seq.Load()
+		require.False(t, l.admits(new(call)))
+		l.pass(in)
+		second := newWaiter(2)
+		l.join(second, seq, false)
+		select {
+		case <-second.ready:
+		default:
+			t.Error("waits for nobody")
+		}
+	}
+}
+
+// Calls of several models under one limit, with little room for each: whatever gets
+// in each other's way, as long as somebody waits somebody is on the way.
+func TestQueueOfSeveralLanesNeverStandsStill(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				time.Sleep(time.Second)
+				return answers(req)
+			})
+			tr := transportOver(t, base, WithMaxConcurrency(3))
+			require.NoError(t, tr.Pool().Remove("account-1"))
+			require.NoError(t, tr.Pool().Add(Account{Keys: []string{"1"}, MaxConcurrency: 1}))
+			start := time.Now()
+			var wg sync.WaitGroup
+			for i := range 60 {
+				wg.Go(func() {
+					body := fmt.Sprintf(`{"model":"m%d","messages":[]}`, i%3)
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, testURL, strings.NewReader(body))
+					require.NoError(t, err)
+					_, err = tr.RoundTrip(req)
+					require.NoError(t, err)
+				})
+			}
+			wg.Wait()
+			require.Equal(t, 20*time.Second, time.Since(start))
+		})
+	}
 }
 
 func TestQueueTurnWithoutABody(t *testing.T) {
