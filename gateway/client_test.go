@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -279,6 +280,32 @@ func TestClientTokensPerMinute(t *testing.T) {
 		require.ErrorIs(b, err, context.Canceled)
 		synctest.Wait()
 		require.Positive(b, b.g.Clients()[0].Tokens)
+	})
+}
+
+// A request counts from when it has come whole, however long that took.
+func TestClientTokensOfASlowRequest(t *testing.T) {
+	setup{
+		settings: guests(gateway.Client{TokensPerMinute: 200}),
+		server:   []deepseektest.Option{deepseektest.WithAnswerLength(0, 100)},
+	}.run(t, func(b *bench) {
+		b.whole(b.ask(aliceKey, "/chat/completions", chatBody))
+		time.Sleep(10 * time.Second)
+		body, slow := io.Pipe()
+		go func() {
+			_, _ = slow.Write([]byte(chatBody[:10]))
+			time.Sleep(50 * time.Second)
+			_, _ = slow.Write([]byte(chatBody[10:]))
+			_ = slow.Close()
+		}()
+		req := b.request(http.MethodPost, "/chat/completions", chatBody)
+		req.Body, req.GetBody = body, nil
+		req.Header.Set("X-Api-Key", aliceKey)
+		resp, err := b.client.Do(req)
+		require.NoError(b, err)
+		require.Equal(b, http.StatusOK, resp.StatusCode, b.whole(resp))
+		time.Sleep(20 * time.Second)
+		require.Equal(b, 40*time.Second, b.refused(b.ask(aliceKey, "/chat/completions", chatBody), 429, "tokens_exceeded"))
 	})
 }
 

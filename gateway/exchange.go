@@ -150,10 +150,11 @@ func (x *exchange) ask(body []byte) ([]byte, *problem) {
 		if p := c.mayAsk(named, model); p != nil {
 			return nil, p
 		}
-		if p := x.state.ledger.afford(c.name, c.budget(), x.state.currency, x.start); p != nil {
+		now := time.Now() // the body may have taken its time
+		if p := x.state.ledger.afford(c.name, c.budget(), x.state.currency, now); p != nil {
 			return nil, p
 		}
-		if p := x.visit.book(x.start, len(body), x.state.Counters); p != nil {
+		if p := x.visit.book(now, len(body), x.state.Counters); p != nil {
 			return nil, p
 		}
 	}
