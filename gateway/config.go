@@ -334,15 +334,22 @@ func (c *Config) checkOptions() {
 // or of another package that has such ones: it returns a [*FileError].
 func (c *Config) Locate(err error) error {
 	var bad *deepseek.ConfigError
-	switch {
-	case !errors.As(err, &bad):
+	if !errors.As(err, &bad) {
 		return c.doc.errorAt("", err.Error())
-	case bad.Field == "APIKeys": // which the file calls otherwise
-		return c.doc.errorAt("accounts", "there are none, and the environment has no DEEPSEEK_API_KEY")
-	case bad.Value != "":
-		return c.doc.errorAt(c.path(bad.Field), bad.Value+" "+bad.Reason)
 	}
-	return c.doc.errorAt(c.path(bad.Field), bad.Reason)
+	field, reason := c.path(bad.Field), bad.Reason
+	if bad.Value != "" {
+		reason = bad.Value + " " + reason
+	}
+	switch { // what is not in the file is in the environment
+	case bad.Field == "APIKeys":
+		field, reason = "accounts", "there are none, and the environment has no DEEPSEEK_API_KEY"
+	case field == "keys":
+		field, reason = "accounts", "a key in the environment's DEEPSEEK_API_KEY "+reason
+	case field == "base_url" && c.BaseURL == "":
+		reason = "DEEPSEEK_BASE_URL in the environment: " + reason
+	}
+	return c.doc.errorAt(field, reason)
 }
 
 // checkZeros refuses numbers that are written as 0, for which there would be the

@@ -219,6 +219,23 @@ func TestSmallConfigs(t *testing.T) {
 	}
 }
 
+// What the file leaves to the environment is said to be wrong there.
+func TestBadEnvironment(t *testing.T) {
+	for _, c := range []struct{ name, value, say string }{
+		{"DEEPSEEK_API_KEY", "sk with blanks", "f.yaml: accounts: a key in the environment's DEEPSEEK_API_KEY has a blank"},
+		{"DEEPSEEK_API_KEY", "sk-a,sk-a", "f.yaml: accounts: a key in the environment's DEEPSEEK_API_KEY #"},
+		{"DEEPSEEK_BASE_URL", "ftp://x.example", `f.yaml: base_url: DEEPSEEK_BASE_URL in the environment: "ftp://x.example" must begin`},
+	} {
+		t.Run(c.value, func(t *testing.T) {
+			t.Setenv("DEEPSEEK_API_KEY", testKey)
+			t.Setenv(c.name, c.value)
+			_, err := parseConfig("f.yaml", nil)
+			require.ErrorContains(t, err, c.say)
+			require.NotContains(t, err.Error(), "sk-")
+		})
+	}
+}
+
 // What is wrong is told with its line, all of it at once, and no secret with it.
 func TestBadConfigs(t *testing.T) {
 	const account = "accounts: [{keys: env:ONE_KEY}]\n"
