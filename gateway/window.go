@@ -23,8 +23,21 @@ const minute = int64(time.Minute / time.Millisecond)
 
 func (w *window) entry(i int) *entry { return &w.entries[(w.first+i)%len(w.entries)] }
 
+// setBack is by how many milliseconds a clock must be behind to have been set back.
+// By less, somebody has looked at it before another did, and comes later.
+const setBack = 5_000
+
 // advance forgets what is a minute old.
 func (w *window) advance(now time.Time) {
+	if w.n > 0 {
+		// What is ahead of a clock that was set back would stay until that comes, with
+		// all that is used until then.
+		if ahead := w.entry(w.n-1).at - now.UnixMilli(); ahead > setBack {
+			for i := range w.n {
+				w.entry(i).at -= ahead
+			}
+		}
+	}
 	for over := now.UnixMilli() - minute; w.n > 0 && w.entry(0).at <= over; w.n-- {
 		w.total -= w.entry(0).amount
 		w.first = (w.first + 1) % len(w.entries)

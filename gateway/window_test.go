@@ -73,6 +73,25 @@ func TestWindow(t *testing.T) {
 	require.Zero(t, w.total)
 }
 
+// What was used before the clock was set back is a minute old a minute later.
+func TestWindowOfAClockThatIsSetBack(t *testing.T) {
+	var w window
+	now := time.Unix(1e9, 0)
+	w.add(now.Add(time.Hour-30*time.Second), 40)
+	w.add(now.Add(time.Hour), 60)
+	require.Equal(t, 30*time.Second, w.wait(now, 40, 100))
+	require.Zero(t, w.wait(now.Add(30*time.Second), 40, 100))
+	w.add(now.Add(30*time.Second), 40)
+	require.Equal(t, 30*time.Second, w.wait(now.Add(30*time.Second), 60, 100))
+	require.Equal(t, 30*time.Second, w.wait(now.Add(time.Minute), 61, 100))
+	require.Zero(t, w.wait(now.Add(90*time.Second), 100, 100))
+
+	// Who looked at the clock a little before changes nothing.
+	w.add(now.Add(90*time.Second), 100)
+	require.Equal(t, 62*time.Second, w.wait(now.Add(88*time.Second), 1, 100))
+	require.Equal(t, time.Minute, w.wait(now.Add(90*time.Second), 1, 100))
+}
+
 // However many calls there are, what is remembered is bounded.
 func TestWindowIsBounded(t *testing.T) {
 	var w window
